@@ -1,0 +1,143 @@
+"""ImageSet: the images everything works on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from nad.errors import NadError
+
+RESIDENT_BYTES = 4 << 30  # a set below this is held in memory as one tensor; a larger one is decoded batch by batch
+
+
+@runtime_checkable
+class Pixels(Protocol):
+    """Pixels by index: a uint8 (N,C,H,W) tensor, or anything that decodes them on demand."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """uint8 (len(indices), C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with their labels.
+
+    Args:
+        pixels: uint8 (N, 3, H, W); a tensor, or a `Pixels` that decodes on demand.
+        labels: int64 (N,), each in 0..len(classes)-1.
+        classes: names of the classes.
+        name: what results call this set; never a path.
+        poisoned: bool (N,), True where an attack changed pixels or label; None for a set known to be clean.
+        original_labels: int64 (N,), the labels before an attack changed them; None where nothing was changed.
+
+    Raises:
+        NadError: a shape, dtype or label that does not fit.
+    """
+
+    pixels: Tensor | Pixels
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str = "images"
+    poisoned: Tensor | None = None
+    original_labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.pixels.shape)
+        if len(shape) != 4 or shape[1] != 3:
+            raise NadError(f"expected pixels of shape (N, 3, H, W), got {shape}")
+        if isinstance(self.pixels, Tensor) and self.pixels.dtype != torch.uint8:
+            raise NadError(f"expected uint8 pixels in 0..255, got {self.pixels.dtype}")
+        if shape[0] == 0:
+            raise NadError(f"{self.name}: expected at least one image, got none")
+        for other in (self.labels, self.poisoned, self.original_labels):
+            if other is not None and tuple(other.shape) != (shape[0],):
+                raise NadError(f"expected {shape[0]} labels for {shape[0]} images, got shape {tuple(other.shape)}")
+        if self.labels.dtype != torch.int64:
+            raise NadError(f"expected int64 labels, got {self.labels.dtype}")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise NadError(
+                f"{self.name}: expected labels in 0..{len(self.classes) - 1}, got {low if low < 0 else high}"
+            )
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return int(self.pixels.shape[2]), int(self.pixels.shape[3])
+
+    @property
+    def resident(self) -> bool:
+        """Whether the pixels are one tensor in memory."""
+        return isinstance(self.pixels, Tensor)
+
+    def decoded(self, limit: int = RESIDENT_BYTES) -> "ImageSet":
+        """The same set with its pixels in memory, if they take at most `limit` bytes; else unchanged."""
+        n, c, h, w = self.pixels.shape
+        if self.resident or n * c * h * w > limit:
+            return self
+        return replace(self, pixels=self.pixels[torch.arange(n)])
+
+    def subset(self, indices: Tensor) -> "ImageSet":
+        """The images at `indices` (int64), in that order."""
+        pixels = self.pixels[indices] if isinstance(self.pixels, Tensor) else Chosen(self.pixels, indices)
+        return replace(
+            self,
+            pixels=pixels,
+            labels=self.labels[indices],
+            poisoned=None if self.poisoned is None else self.poisoned[indices],
+            original_labels=None if self.original_labels is None else self.original_labels[indices],
+        )
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """The same set on `device`; pixels that are decoded on demand stay where they are."""
+        return replace(
+            self,
+            pixels=self.pixels.to(device) if isinstance(self.pixels, Tensor) else self.pixels,
+            labels=self.labels.to(device),
+            poisoned=None if self.poisoned is None else self.poisoned.to(device),
+            original_labels=None if self.original_labels is None else self.original_labels.to(device),
+        )
+
+    def plain(self) -> "ImageSet":
+        """The same images and labels without the poison mask and the original labels."""
+        return replace(self, poisoned=None, original_labels=None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shape, labels and pixels: what a result records instead of a path."""
+        digest = hashlib.sha256(f"{tuple(self.pixels.shape)}".encode())
+        digest.update(self.labels.cpu().numpy().tobytes())
+        for start in range(0, len(self), 4096):
+            chunk = self.pixels[torch.arange(start, min(start + 4096, len(self)))]
+            digest.update(chunk.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def counts(self) -> list[int]:
+        """The number of images of each class."""
+        return torch.bincount(self.labels, minlength=len(self.classes)).tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Some of the images of a set that is decoded on demand."""
+
+    base: Pixels
+    indices: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.indices), *self.base.shape[1:])
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self.base[self.indices[indices]]

@@ -1,0 +1,239 @@
+"""The grammar of a method, and the registries that turn it into objects.
+
+`name` or `name:key=value,key=value`; `/` separates the entries of list-typed fields only; a nested method
+stands in parentheses, `nad:teacher=(finetune:lr=0.1),lr=0.01`; a value with commas stands in double quotes.
+Types, defaults and checks come from the method's own dataclass, so an option exists in one place.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, Union, get_args, get_origin
+
+from nad.errors import NadError, printable
+
+M = TypeVar("M", bound="Method")
+_NONE = ("none", "None")
+
+
+def option(default: Any, help: str, *, local: bool = False) -> Any:
+    """A field of a method with its one-line help.
+
+    `local` marks a value (a file, say) that only the user's own command line or Python may set: a
+    specification read from a card or a grid that sets it is refused.
+    """
+    return field(default=default, metadata={"help": help, "local": local})
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed specification: a name and its values, still as text."""
+
+    name: str
+    values: Mapping[str, str]
+
+
+def parse(text: str) -> Spec:
+    """Split `name:key=value,...` without knowing any type."""
+    name, colon, rest = text.strip().partition(":")
+    if not name or "=" in name:
+        raise NadError(f"expected name or name:key=value,key=value, got {printable(text)!r}")
+    values: dict[str, str] = {}
+    for part in _split(rest, text) if colon else ():
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise NadError(f"expected key=value, got {printable(part)!r} in {printable(text)!r}")
+        if key.strip() in values:
+            raise NadError(f"{printable(key.strip())} is given twice in {printable(text)!r}")
+        values[key.strip()] = value.strip()
+    return Spec(name.strip(), values)
+
+
+def _split(text: str, whole: str) -> list[str]:
+    """Split at commas outside parentheses and double quotes."""
+    parts, depth, quoted, current = [], 0, False, ""
+    for c in text:
+        quoted ^= c == '"'
+        if not quoted:
+            depth += (c == "(") - (c == ")")
+            if c == "," and depth == 0:
+                parts.append(current)
+                current = ""
+                continue
+        if depth < 0:
+            break
+        current += c
+    if depth or quoted:
+        raise NadError(f"unbalanced {'quotes' if quoted else 'parentheses'} in {printable(whole)!r}")
+    return [*parts, current]
+
+
+class Method:
+    """Base of everything that has a specification: a frozen, keyword-only dataclass with a registered name."""
+
+    spec_name: ClassVar[str] = ""
+    registry: ClassVar["Registry[Any]"]
+    version: ClassVar[int] = 1  # raised when the method's numbers change
+
+    @classmethod
+    def parse(cls, text: "str | Self", *, trusted: bool = True) -> Self:
+        """An instance from its specification; an instance is returned as it is."""
+        return text if isinstance(text, cls) else cls.registry.create(typing.cast(str, text), trusted=trusted)
+
+    def __str__(self) -> str:
+        """The shortest specification that gives this object: the fields that differ from their defaults."""
+        shown = [
+            f"{f.name}={show(getattr(self, f.name))}"
+            for f in dataclasses.fields(typing.cast(Any, self))
+            if getattr(self, f.name) != f.default
+        ]
+        return self.spec_name + (":" + ",".join(shown) if shown else "")
+
+    def configuration(self) -> dict[str, Any]:
+        """Every field with its value, nested methods resolved: what a result records and a fingerprint covers."""
+        return {"name": self.spec_name, "version": self.version} | {
+            f.name: v.configuration() if isinstance(v := getattr(self, f.name), Method) else v
+            for f in dataclasses.fields(typing.cast(Any, self))
+        }
+
+
+def show(value: Any) -> str:
+    """A field's value as the grammar writes it."""
+    match value:
+        case None | ():
+            return "none"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        case tuple() | list():
+            return "/".join(show(v) for v in value)
+        case Method():
+            return f"({value})" if ":" in str(value) else str(value)
+        case str() if any(c in value for c in ',()"'):
+            return f'"{value}"'
+    return str(value)
+
+
+class Registry(Generic[M]):
+    """The methods of one kind by name. Register at the definition, create from a specification."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._methods: dict[str, type[M]] = {}
+
+    def register(self, name: str) -> Callable[[type[M]], type[M]]:
+        def add(method: type[M]) -> type[M]:
+            if name in self._methods:
+                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            method.spec_name = name
+            self._methods[name] = method
+            return method
+
+        return add
+
+    def __iter__(self) -> Iterable[str]:  # type: ignore[override]
+        return iter(sorted(self._methods))
+
+    def __getitem__(self, name: str) -> type[M]:
+        if name not in self._methods:
+            raise NadError(f"unknown {self.kind} {printable(name)!r}{close(name, self._methods)}")
+        return self._methods[name]
+
+    def create(self, text: str, *, trusted: bool = True) -> M:
+        """The object that `text` specifies; `trusted=False` for text that came from a file."""
+        spec = parse(text)
+        method = self[spec.name]
+        hints = typing.get_type_hints(method)
+        fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, method))}
+        values = {}
+        for key, value in spec.values.items():
+            if key not in fields:
+                raise NadError(f"{self.kind} {spec.name} has no option {printable(key)!r}{close(key, fields)}")
+            if fields[key].metadata.get("local") and not trusted:
+                raise NadError(f"{spec.name}: {key} is refused in a specification that comes from a file")
+            values[key] = convert(value, hints[key], f"{spec.name}:{key}", trusted)
+        return method(**values)
+
+
+def close(word: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown word: the close ones, or all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; expected one of {', '.join(known) or '(none)'}"
+
+
+def convert(text: str, kind: Any, where: str, trusted: bool = True) -> Any:
+    """`text` as a value of the annotated type `kind`; `where` names the option in the error."""
+    options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    for one in options:
+        try:
+            return _convert(text, one, where, trusted)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, NadError):
+                raise
+    raise NadError(f"{where} expects {describe(kind)}, got {printable(text)!r}")
+
+
+def _convert(text: str, kind: Any, where: str, trusted: bool) -> Any:
+    if kind is types.NoneType or kind is None:
+        if text in _NONE:
+            return None
+        raise ValueError
+    if get_origin(kind) is Literal:
+        for choice in get_args(kind):
+            if text == str(choice):
+                return choice
+        raise ValueError
+    if get_origin(kind) is tuple:
+        entry = get_args(kind)[0]
+        return () if text in _NONE else tuple(_convert(part, entry, where, trusted) for part in text.split("/"))
+    if isinstance(kind, type) and issubclass(kind, Method):
+        inner = text[1:-1] if text.startswith("(") and text.endswith(")") else text
+        return kind.parse(inner, trusted=trusted)
+    if kind is bool:
+        return {"true": True, "false": False, "1": True, "0": False}.get(text.lower()) or _false(text)
+    return text.strip('"') if kind is str else kind(text)
+
+
+def _false(text: str) -> bool:
+    if text.lower() not in ("false", "0"):
+        raise ValueError
+    return False
+
+
+def describe(kind: Any) -> str:
+    """A type in words, for help and errors."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(describe(k) for k in get_args(kind))
+    if get_origin(kind) is Literal:
+        return "|".join(str(c) for c in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"a list {describe(get_args(kind)[0])}/..."
+    if kind is types.NoneType:
+        return "none"
+    if isinstance(kind, type) and issubclass(kind, Method):
+        return f"a {kind.registry.kind}"
+    return {int: "a whole number", float: "a number", bool: "true|false", str: "a text"}.get(kind, str(kind))
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a method, as the command line and the docs show it."""
+
+    name: str
+    kind: str
+    default: str
+    help: str
+
+
+def options(method: type[Method]) -> list[Option]:
+    """Every option of a method in the order of its dataclass."""
+    hints = typing.get_type_hints(method)
+    return [
+        Option(f.name, describe(hints[f.name]), show(f.default), f.metadata.get("help", ""))
+        for f in dataclasses.fields(typing.cast(Any, method))
+    ]
