@@ -1,0 +1,60 @@
+"""Batches of a set, the same way whether it lies in memory or is decoded as it is needed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nad.data.augment import Augmentation, Draws
+from nad.data.images import ImageSet
+
+WORKERS = 2  # decoding processes for a set that does not fit in memory
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass: the order of the images and the random decisions of their augmentation, drawn before it starts."""
+
+    order: Tensor
+    draws: Draws
+    batch: int
+    min_batch: int = 1
+
+    def bounds(self) -> list[tuple[int, int]]:
+        """Start and end of each batch; a last batch smaller than `min_batch` is dropped unless it is the only one."""
+        n = len(self.order)
+        edges = [(s, min(s + self.batch, n)) for s in range(0, n, self.batch)]
+        return edges[:-1] if len(edges) > 1 and edges[-1][1] - edges[-1][0] < self.min_batch else edges
+
+
+def channels_last(images: ImageSet) -> ImageSet:
+    """The same set with its pixels in (N, H, W, C) memory, from which batches are gathered fastest."""
+    if not isinstance(images.pixels, Tensor):
+        return images
+    return replace(images, pixels=images.pixels.contiguous(memory_format=torch.channels_last))
+
+
+def batches(images: ImageSet, epoch: Epoch, augmentation: Augmentation, device: torch.device) -> Iterator[tuple]:
+    """Pairs of fp32 (B, 3, H, W) pixels in [0, 1], channels last, and int64 (B,) labels, on `device`."""
+    order, draws, labels = epoch.order.to(device), epoch.draws.to(device), images.labels.to(device)
+    if isinstance(images.pixels, Tensor):
+        for start, end in epoch.bounds():
+            rows = order[start:end]
+            batch = augmentation.gather(images.pixels, rows, draws.at(slice(start, end)))
+            yield batch.float().div_(255), labels[rows]
+        return
+    chunks = [epoch.order[start:end] for start, end in epoch.bounds()]
+    pixels = cast(Dataset[Tensor], images.pixels)  # all that a loader needs of it is `__getitem__`
+    loader = DataLoader(pixels, sampler=chunks, batch_size=None, num_workers=WORKERS)
+    for (start, end), decoded in zip(epoch.bounds(), loader):
+        rows = torch.arange(end - start, device=device)
+        batch = augmentation.gather(decoded.to(device), rows, draws.at(slice(start, end)))
+        yield batch.float().div_(255), labels[order[start:end]]
+
+
+def in_order(images: ImageSet, device: torch.device, batch: int = 500) -> Iterator[tuple]:
+    """The whole set in its own order, without augmentation: for evaluation."""
+    yield from batches(images, Epoch(torch.arange(len(images)), Draws(), batch), Augmentation(), device)

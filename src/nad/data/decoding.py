@@ -1,0 +1,197 @@
+"""Encoded pictures that become pixels only when somebody asks for them."""
+
+import io
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nad.errors import NadError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "JPEG2000")  # none of them runs another program
+CHUNK = 1024  # pictures fetched at a time
+PIECE = 64  # pictures a thread decodes at a time
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Payload = bytes | Path | np.ndarray
+
+
+class Pictures(Protocol):
+    """Encoded pictures by index, wherever they lie; picklable."""
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, indices: Sequence[int]) -> Sequence[Payload]:
+        """The pictures at `indices`, still encoded."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What an error calls this picture."""
+        ...
+
+
+class Raw(NamedTuple):
+    """A split as its source has it.
+
+    Args:
+        pictures: N encoded pictures.
+        labels: integers (N,), not yet checked; a missing label is -1.
+        classes: the names of the classes, as they stand there; None where the source names none.
+    """
+
+    pictures: Pictures
+    labels: np.ndarray
+    classes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImages:
+    """Pictures decoded on demand: the `Pixels` of a set that is not held in memory.
+
+    Args:
+        pictures: where the encoded pictures lie.
+        size: (height, width) of every decoded picture; use `open` to take it from the pictures.
+    """
+
+    pictures: Pictures
+    size: tuple[int, int]
+
+    @classmethod
+    def open(cls, pictures: Pictures, size: tuple[int, int] | None = None) -> "EncodedImages":
+        """Read every header, decode nothing; with a `size` pictures of other sizes are resized when decoded.
+
+        Raises:
+            NadError: an unreadable picture, one that is too large, or different sizes and no `size`.
+        """
+        seen: Counter[tuple[int, int]] = Counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            for start in range(0, len(pictures), CHUNK):
+                indices = range(start, min(start + CHUNK, len(pictures)))
+                for index, payload in zip(indices, pictures.fetch(indices)):
+                    with _blamed_on(pictures, index):
+                        seen[_header_size(payload)] += 1
+        if size is None and len(seen) > 1:
+            counts = ", ".join(f"{n} of {h}x{w}" for (h, w), n in seen.most_common(3))
+            more = f" and {len(seen) - 3} other sizes" if len(seen) > 3 else ""
+            raise NadError(
+                f"expected pictures of one size, got {counts}{more} (height x width); pass --size N (or HxW)"
+            )
+        return cls(pictures, size or next(iter(seen), (1, 1)))
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self.pictures), 3, *self.size)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        wanted = indices.tolist()
+        decoded = torch.empty((len(wanted), 3, *self.size), dtype=torch.uint8)
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(wanted), CHUNK):
+                chunk = wanted[start : start + CHUNK]
+                pixels = decoded.numpy()[start : start + CHUNK]
+                pieces = [_pieces(column) for column in (chunk, self.pictures.fetch(chunk), pixels)]
+                for _ in pool.map(self._fill, *pieces):
+                    pass
+        return decoded
+
+    def _fill(self, indices: Sequence[int], payloads: Sequence[Payload], pixels: np.ndarray) -> None:
+        for index, payload, target in zip(indices, payloads, pixels):
+            with _blamed_on(self.pictures, index):
+                target[:] = decode(payload, self.size).transpose(2, 0, 1)
+
+
+def _pieces(column: Any) -> list[Any]:
+    return [column[k : k + PIECE] for k in range(0, len(column), PIECE)]
+
+
+@contextmanager
+def _blamed_on(pictures: Pictures, index: int) -> Iterator[None]:
+    """Turn whatever a decoder raises into one sentence that names the picture."""
+    try:
+        yield
+    except NadError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
+        raise NadError(f"{pictures.name(index)} has more than {limit} and is not decoded; remove it") from error
+    except Exception as error:  # the decoders raise anything from SyntaxError to struct.error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise NadError(f"{pictures.name(index)} cannot be read: {error.strerror}") from error
+        raise NadError(
+            f"{pictures.name(index)} cannot be decoded: it is corrupt, truncated or none of "
+            f"{', '.join(FORMATS)}; replace it or remove it"
+        ) from error
+
+
+def decode(payload: Payload, size: tuple[int, int]) -> np.ndarray:
+    """One picture as RGB uint8 (H, W, 3): upright, and resized (bilinear, antialiased) where its size differs.
+
+    Transparency is dropped, 16-bit grey keeps its high byte, of an animation the first frame is taken. The EXIF
+    orientation counts where it stands before the pixels; one that is only in XMP is ignored.
+    """
+    if isinstance(payload, np.ndarray):
+        image = Image.fromarray(np.ascontiguousarray(payload)).convert("RGB")
+    else:
+        with _opened(payload) as file:
+            turn = UPRIGHT.get(_orientation(file))
+            image = _rgb(file if turn is None else file.transpose(turn))
+    height, width = size
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _opened(payload: bytes | Path) -> Image.Image:
+    image = Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=FORMATS)
+    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
+    return image
+
+
+def _header_size(payload: Payload) -> tuple[int, int]:
+    """(height, width) after turning upright."""
+    if isinstance(payload, np.ndarray):
+        return payload.shape[0], payload.shape[1]
+    with _opened(payload) as image:
+        turned = _orientation(image) >= 5
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> int:
+    if "exif" not in image.info:  # asking a PNG without it would decode the whole picture
+        return 1
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a broken note about the camera is no reason to refuse a good picture
+        return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating point values have no known range")
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        image = Image.fromarray(grey.astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # the direct way warns
+    return image.convert("RGB")

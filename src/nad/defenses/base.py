@@ -1,0 +1,135 @@
+"""What every defense is: a network and clean images in, a network of the same kind out."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from nad.data.images import ImageSet
+from nad.errors import NadError, printable
+from nad.registry import Method, Registry
+from nad.runtime import Run
+
+DEFENSES: "Registry[Defense]" = Registry("defense")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a defense gives back.
+
+    Args:
+        model: the purified network, in eval mode; the classes, keys, dtypes and device of the one given.
+        method: what was run, with every choice made.
+        history: one record an epoch of the last training.
+        notes: the curve of every choice, dropped taps, warnings, by name.
+    """
+
+    model: nn.Module
+    method: "Defense"
+    history: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defense(Method):
+    """Base of the defenses. A method writes `erase`, and `settled` if it chooses something.
+
+    Calling one checks the images, copies the network, makes every choice on held-out parts of the clean images,
+    and then runs once on all of them. It cannot see a trigger: attacks cannot be imported from here, poisoned
+    images are refused, and the mask and the original labels are taken off.
+    """
+
+    registry: ClassVar = DEFENSES
+    min_images: ClassVar[int] = 2
+
+    def __call__(self, model: nn.Module, images: ImageSet, run: Run | None = None) -> Outcome:
+        """Erase.
+
+        Args:
+            model: takes fp32 (N, 3, H, W) pixels in [0, 1], gives (N, classes) logits; left bit-identical.
+            images: clean images with their labels; every class must be there.
+            run: seed, device, precision, progress.
+
+        Raises:
+            NadError: images that are poisoned, too few, of one class, or of other classes than the network's.
+        """
+        run = run or Run()
+        images = self._admitted(model, images.decoded(), run)
+        working = working_copy(model)
+        method, notes = self.settled(working, images, run)
+        outcome = method.erase(working, images, run)
+        return Outcome(restored(outcome.model, model), outcome.method, outcome.history, notes | outcome.notes)
+
+    def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
+        """This method with every choice made on held-out parts of `images`, and the curves; `model` is not changed."""
+        return self, {}
+
+    def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
+        """Run once on all images; may change `model`, which is a copy in fp32."""
+        raise NotImplementedError
+
+    def _admitted(self, model: nn.Module, images: ImageSet, run: Run) -> ImageSet:
+        if images.poisoned is not None and bool(images.poisoned.any()):
+            raise NadError(f"{self.spec_name} takes clean images only, got {int(images.poisoned.sum())} poisoned ones")
+        counts = images.counts()
+        present = sum(c > 0 for c in counts)
+        if present == 1:
+            raise NadError(
+                f"expected clean images of every class, got images of one class only: {_names(images, True)}"
+            )
+        if present < len(counts):
+            raise NadError(f"expected clean images of every class, got none of {_names(images, False)}; add some")
+        if len(images) < self.min_images:
+            raise NadError(f"{self.spec_name} needs at least {self.min_images} clean images, got {len(images)}")
+        outputs = _outputs(model, images, run)
+        if outputs != len(counts):
+            raise NadError(f"the network has {outputs} classes and the images have {len(counts)}; they must be equal")
+        return images.plain()
+
+
+def _names(images: ImageSet, present: bool) -> str:
+    names = [printable(n, 40) for n, c in zip(images.classes, images.counts()) if (c > 0) == present]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _outputs(model: nn.Module, images: ImageSet, run: Run) -> int:
+    with evaluating(model), torch.no_grad():
+        first = next(model.parameters())
+        x = images.pixels[torch.arange(1)].to(first.device, first.dtype) / 255
+        out = model(x)
+    if not isinstance(out, torch.Tensor) or out.ndim != 2:
+        raise NadError("expected a network that gives one (N, classes) tensor of logits; wrap it so that it does")
+    return int(out.shape[1])
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; every module's own mode again after."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def working_copy(model: nn.Module) -> nn.Module:
+    """A copy to train: fp32, every parameter trainable."""
+    copied = copy.deepcopy(model).float()
+    return copied.requires_grad_(True)
+
+
+def restored(purified: nn.Module, given: nn.Module) -> nn.Module:
+    """`purified` with the device, dtypes, memory layout and `requires_grad` of `given`, in eval mode."""
+    purified = purified.to(next(given.parameters()).device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    originals = dict(given.named_parameters()) | dict(given.named_buffers())
+    for name, tensor in [*purified.named_parameters(), *purified.named_buffers()]:
+        if name in originals:
+            tensor.data = tensor.data.to(originals[name].dtype)
+            tensor.requires_grad_(originals[name].requires_grad)
+    return purified.eval()

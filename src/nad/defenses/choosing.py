@@ -1,0 +1,166 @@
+"""Choices without the trigger: the most aggressive setting that the clean images allow.
+
+The setting with the highest clean accuracy is the one that erases least, so none of these functions looks for
+it. They see predictions on clean images that the trained network did not see, and nothing else.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nad.data.images import ImageSet
+from nad.data.splits import hold_out
+from nad.errors import NadError
+from nad.runtime import Run
+from nad.training import AfterEpoch, predictions
+
+Setting = TypeVar("Setting")
+SMALL = 1000  # below this many images every one is held out once, in FOLDS parts
+FOLDS = 5
+PATIENCE = 2  # consecutive rejections after which more aggressive settings are not tried
+Z = 1.2816  # one-sided normal quantile at alpha = 0.1
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part to train on and a part to judge by."""
+
+    kept: ImageSet
+    held: ImageSet
+
+
+def folds(images: ImageSet, fraction: float, run: Run, count: int | None = None) -> list[Fold]:
+    """Held-out parts, stratified: one of `fraction` of the images, or five folds where the images are few.
+
+    Raises:
+        NadError: too few images to hold out one of each class.
+    """
+    count = count or (FOLDS if len(images) < SMALL else 1)
+    if min(images.counts()) < 2:
+        raise NadError(
+            "choosing needs at least 2 clean images of every class; add images, or set lr and beta yourself so that "
+            "nothing is chosen"
+        )
+    if count == 1:
+        kept, held = hold_out(images.labels, fraction, run.seed, "hold-out")
+        return [Fold(images.subset(kept), images.subset(held))]
+    part = torch.empty(len(images), dtype=torch.int64)
+    generator = run.generator("folds")
+    for label in images.labels.unique():
+        rows = (images.labels == label).nonzero().flatten()
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        part[rows] = torch.arange(len(rows)) % count
+    everything = torch.arange(len(images))
+    return [Fold(images.subset(everything[part != k]), images.subset(everything[part == k])) for k in range(count)]
+
+
+def shortfall(reference: Tensor, trial: Tensor, max_drop: float, paired: bool) -> bool:
+    """Whether a setting costs more accuracy than `max_drop`.
+
+    Args:
+        reference, trial: bool (n,), which held-out images each network answers right.
+        max_drop: allowed drop, a fraction.
+        paired: False compares the drop itself; True rejects only where a one-sided paired test (McNemar's
+            variance, alpha 0.1) says that the drop is larger, since 500 images have a standard error of 1.6 points.
+    """
+    n = len(reference)
+    lost, won = int((reference & ~trial).sum()), int((~reference & trial).sum())
+    drop = (lost - won) / n
+    if not paired or drop <= max_drop:
+        return drop > max_drop + 1e-9
+    error = math.sqrt(max((lost + won) / n - drop**2, 1 / n) / n)
+    return drop - max_drop > Z * error
+
+
+def most_aggressive(
+    settings: Sequence[Setting],
+    trial: Callable[[Setting], tuple[Tensor, dict[str, Any]]],
+    reference: Tensor,
+    max_drop: float,
+    paired: bool = False,
+) -> tuple[Setting, dict[str, Any]]:
+    """The most aggressive of `settings` (from gentle to aggressive) whose held-out drop stays within `max_drop`.
+
+    Args:
+        trial: trains with a setting; gives which held-out images are answered right, and what to record.
+        reference: the same for the network to compare with.
+
+    Returns:
+        The setting (the gentlest if none fits) and the whole curve with a warning where there is one.
+    """
+    curve, best, rejected = [], None, 0
+    for setting in settings:
+        right, record = trial(setting)
+        accepted = not shortfall(reference, right, max_drop, paired)
+        drop = (reference.float().mean() - right.float().mean()).item()
+        curve.append(
+            {"setting": setting, "accuracy": right.float().mean().item(), "drop": drop, "accepted": accepted} | record
+        )
+        best, rejected = (setting, 0) if accepted else (best, rejected + 1)
+        if rejected == PATIENCE:
+            break
+    note: dict[str, Any] = {
+        "chosen": settings[0] if best is None else best,
+        "max_drop": max_drop,
+        "held_out": len(reference),
+        "reference_accuracy": reference.float().mean().item(),
+        "curve": curve,
+    }
+    if best is None:
+        note["warning"] = f"no setting keeps the held-out drop within {max_drop:.1%}; the gentlest was taken"
+    elif not any(not c["accepted"] for c in curve):
+        note["warning"] = "even the most aggressive setting was accepted; the list may end too early"
+    return note["chosen"], note
+
+
+def early_stop(accuracies: Sequence[float], held: int, patience: int = 2, min_delta: float = 0.005) -> tuple[bool, int]:
+    """Early stopping on held-out accuracy (paper, Appendix J).
+
+    Args:
+        accuracies: after each epoch so far. held: images they were measured on.
+
+    Returns:
+        Whether to stop now (from epoch 3, after `patience` epochs without a gain of `min_delta`), and the epoch to
+        return: the earliest from the third whose accuracy is within one standard error of the best, because later
+        epochs copy what is left of the backdoor in the teacher.
+    """
+    least = 3
+    best, stale = -1.0, 0
+    for a in accuracies:
+        stale = 0 if a >= best + min_delta else stale + 1
+        best = max(best, a)
+    error = math.sqrt(best * (1 - best) / held)
+    good = (e for e, a in enumerate(accuracies, 1) if e >= least and a >= best - error)
+    return len(accuracies) >= least and stale >= patience, next(good, len(accuracies))
+
+
+def epochs_by_early_stopping(
+    train: Callable[[Fold, AfterEpoch], object], parts: list[Fold], run: Run
+) -> tuple[int, dict[str, Any]]:
+    """The number of epochs that early stopping takes: the median over the folds, and the accuracies behind it.
+
+    Args:
+        train: trains a fresh network on a fold's kept part, calling the given function after each epoch.
+    """
+    chosen, curves = [], []
+    for fold in parts:
+        seen: list[float] = []
+
+        def watch(epoch: int, net: nn.Module, record: dict[str, Any], held: ImageSet = fold.held) -> bool:
+            seen.append(right(net, [held], run).float().mean().item())  # noqa: B023 (used within this turn only)
+            return early_stop(seen, len(held))[0]  # noqa: B023
+
+        train(fold, watch)
+        chosen.append(early_stop(seen, len(fold.held))[1])
+        curves.append(seen)
+    epochs = sorted(chosen)[len(chosen) // 2]
+    return epochs, {"chosen": epochs, "held_out": sum(len(f.held) for f in parts), "accuracies": curves}
+
+
+def right(model: nn.Module, parts: list[ImageSet], run: Run) -> Tensor:
+    """Which images of `parts` the network answers right: bool, in their order."""
+    return torch.cat([predictions(model, part, run) == part.labels.cpu() for part in parts])

@@ -1,0 +1,160 @@
+"""Neural Attention Distillation."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from nad.attention import Form, Operator
+from nad.data.images import ImageSet
+from nad.defenses.base import DEFENSES, Defense, Outcome, working_copy
+from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, right
+from nad.defenses.distillation import Taps, base_betas, distil, find_taps
+from nad.defenses.finetune import Finetune
+from nad.defenses.scratch import Scratch
+from nad.defenses.trained import Trained
+from nad.errors import NadError
+from nad.models.checkpoints import load
+from nad.registry import option, show
+from nad.runtime import Run
+from nad.training import AfterEpoch, fit
+
+Beta = tuple[float, ...]
+MULTIPLIERS = tuple(2.0**k for k in range(-2, 7))  # of the base betas, from gentle to aggressive
+GENTLE = 0.01  # the student's learning rate beside a teacher that has none
+
+
+@DEFENSES.register("nad")
+@dataclass(frozen=True, kw_only=True)
+class NAD(Trained):
+    """Make the network match the attention maps of a teacher, stage by stage, while it learns the clean images.
+
+    Loss (Equation 3): cross-entropy + the sum over taps of beta_l times the distance of normalised attention maps
+    (Equation 2). The teacher is made by another defense from the same network and the same clean images.
+
+    Source: Li et al., ICLR 2021, Sections 3.2 and 4.1. Deviations: the loss is squared by default (`loss`);
+    teacher and student have learning rates of their own, because at 0.1, the paper's rate for both, the rate
+    alone erases; beta and rates are chosen on held-out clean images and never by the attack's success.
+    """
+
+    teacher: Defense = option(Finetune(), "how the teacher is made")
+    teacher_checkpoint: str | None = option(None, "a file with the teacher instead", local=True)
+    teacher_model: str | None = option(None, "the teacher's architecture (with teacher_checkpoint or teacher=scratch)")
+    beta: Beta | Literal["auto"] | None = option(
+        None, "one weight, or one a stage; auto chooses on held-out images, as the recommended recipe does"
+    )
+    loss: Form = option("sq", "eq2: the paper's Equation 2; sq: squared; mse: the released code's mean")
+    attention: Operator = option("sum", "sum, mean (the same after normalising), raw: the activation itself")
+    p: float = option(2.0, "exponent of the attention map")
+    stages: tuple[str, ...] | None = option(None, "module names to tap; found by probing where nothing is said")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.p < 1 or (isinstance(self.beta, tuple) and (not self.beta or min(self.beta) < 0)):
+            raise NadError(f"nad: expected p >= 1 and every beta >= 0, got p={self.p:g} and beta={show(self.beta)}")
+        if self.teacher_model and not (self.teacher_checkpoint or isinstance(self.teacher, Scratch)):
+            raise NadError("nad: teacher_model needs teacher_checkpoint=FILE or teacher=scratch")
+
+    @property
+    def chooses_beta(self) -> bool:
+        return self.beta == "auto" or (self.beta is None and self.recommended)
+
+    @property
+    def distils(self) -> bool:
+        """Whether any term has a weight; without one no teacher is made and this is fine-tuning."""
+        return not isinstance(self.beta, tuple) or max(self.beta) > 0
+
+    def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
+        self.enough(images)
+        if not (self.chooses_beta or self.chooses_lr or self.stop == "early"):
+            return self, {}
+        parts = self.held_out(images, run)
+        teachers = [self.taught(model, fold.kept, run) for fold in parts] if self.distils else []
+        method, notes = self, {}
+        if teachers and teachers[0].method is not self:  # the teacher's own choices are made once, then kept
+            method, notes = replace(method, teacher=teachers[0].method), {"teacher": teachers[0].notes}
+        if self.chooses_lr:
+            method = replace(method, lr=_gentler(teachers[0].method if teachers else None))
+        if self.chooses_beta:
+            method, notes["beta"] = method._with_chosen_beta(model, parts, [t.model for t in teachers], run)
+        if self.stop == "early":
+            pool = dict(zip(map(id, parts), [t.model for t in teachers]))
+            epochs, notes["epochs"] = epochs_by_early_stopping(
+                lambda fold, watch: method.student(model, pool.get(id(fold)), fold.kept, run, watch), parts, run
+            )
+            method = replace(method, epochs=epochs, stop="never")
+        return method, notes
+
+    def _with_chosen_beta(
+        self, model: nn.Module, parts: list[Fold], teachers: list[nn.Module], run: Run
+    ) -> tuple[Self, dict[str, Any]]:
+        """The largest multiple of the base betas whose drop is not significantly above `max_drop` (Section 4.3)."""
+        taps = self.taps(model, teachers[0], parts[0].kept, run)
+        base = base_betas(taps, self.loss, self.attention)
+
+        def trial(multiplier: float) -> tuple[Tensor, dict[str, Any]]:
+            candidate = replace(self, beta=tuple(multiplier * b for b in base))
+            answers, ends = [], []
+            for fold, teacher in zip(parts, teachers):
+                net, history, _ = candidate.student(model, teacher, fold.kept, run)
+                answers.append(right(net, [fold.held], run))
+                ends.append(history[-1])
+            return torch.cat(answers), {
+                k: sum(e[k] for e in ends) / len(ends) for k in ends[0] if k[:2] in ("ce", "d_")
+            }
+
+        given, (tuned, _) = right(model, [fold.held for fold in parts], run), trial(0.0)
+        reference = min(given, tuned, key=lambda answers: int(answers.sum()))
+        multiplier, note = most_aggressive(MULTIPLIERS, trial, reference, self.allowed_drop, paired=True)
+        note |= {
+            "base": base,
+            "given_accuracy": given.float().mean().item(),
+            "control_accuracy": tuned.float().mean().item(),
+        }
+        first, last = note["curve"][0], note["curve"][-1]
+        if not any(last[k] < first[k] for k in first if k.startswith("d_")):
+            note["warning"] = "the attention distance does not fall as beta grows: the term has no effect here"
+        return replace(self, beta=tuple(multiplier * b for b in base)), note
+
+    def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
+        teacher = self.taught(model, images, run) if self.distils else None
+        student, history, taps = self.student(model, teacher.model if teacher else None, images, run)
+        notes: dict[str, Any] = {}
+        if taps:
+            notes = {"stages": [s.name for s in taps.student], "dropped_stages": list(taps.dropped)}
+        return Outcome(student, self, history, notes)
+
+    def taught(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
+        """The teacher, made from `model` and `images` or loaded."""
+        if self.teacher_checkpoint:
+            return Outcome(load(self.teacher_checkpoint, self.teacher_model, len(images.classes)).model, self)
+        method = self.teacher
+        if isinstance(method, Trained):
+            method = replace(method.inheriting(self), folds=method.folds or 1)
+        if isinstance(method, Scratch) and self.teacher_model:
+            method = replace(method, model=self.teacher_model)
+        return method(model, images, run.child("teacher"))
+
+    def taps(self, model: nn.Module, teacher: nn.Module, images: ImageSet, run: Run) -> Taps:
+        weights = self.beta if isinstance(self.beta, tuple) else None
+        return find_taps(model, teacher, images, run, self.attention, self.p, self.stages, weights)
+
+    def student(
+        self, model: nn.Module, teacher: nn.Module | None, images: ImageSet, run: Run, watch: AfterEpoch | None = None
+    ) -> tuple[nn.Module, list[dict[str, Any]], Taps | None]:
+        """A copy of `model` trained on `images`, with the teacher's attention where there is a teacher."""
+        student = working_copy(model)
+        if teacher is None or not self.distils:
+            return student, fit(student, images, self.how(), run, after_epoch=watch, name="fine-tuning"), None
+        taps = self.taps(student, teacher, images, run)
+        betas = self.beta if isinstance(self.beta, tuple) else base_betas(taps, self.loss, self.attention)
+        betas = betas * len(taps.student) if len(betas) == 1 else betas
+        terms = (self.attention, self.p, self.loss)
+        return student, distil(student, teacher, taps, betas, images, self.how(), run, terms, watch), taps
+
+
+def _gentler(teacher: Defense | None) -> float:
+    """The student's rate: a fifth of the teacher's, so that the attention erases and the rate keeps what was learnt."""
+    lr = getattr(teacher, "lr", None)
+    return lr / 5 if isinstance(lr, float) else GENTLE

@@ -1,0 +1,55 @@
+"""Accuracy, attack success rate and recovered accuracy. Never called inside a defense."""
+
+from torch import Tensor, nn
+
+from nad.attacks.base import Attack
+from nad.data.images import ImageSet
+from nad.errors import NadError
+from nad.results import Count, Metrics
+from nad.runtime import Run
+from nad.training import predictions
+
+
+def measured(
+    labels: Tensor, clean: Tensor, triggered: Tensor | None = None, attack: Attack | None = None, classes: int = 0
+) -> Metrics:
+    """Metrics from predictions.
+
+    Args:
+        labels: int64 (N,), the true classes of the test images.
+        clean: int64 (N,), predictions on them.
+        triggered: int64 (M,), predictions on `attack.triggered(test)`, which leaves out the target's own images.
+        attack: None for accuracy alone.
+
+    Raises:
+        NadError: a triggered set of another size, such as one that contains images of the target class.
+    """
+    acc = _count(clean == labels)
+    if attack is None or triggered is None:
+        return Metrics(acc)
+    asked = attack.evaluated(labels)
+    if len(triggered) != int(asked.sum()):
+        raise NadError(f"expected predictions for {int(asked.sum())} triggered images, got {len(triggered)}")
+    truth = labels[asked]
+    return Metrics(
+        acc=acc,
+        acc_nt=None if attack.single_target is None else _count((clean == labels)[asked]),
+        asr=_count(triggered == attack.answers(truth, classes)),
+        ra=_count(triggered == truth),
+    )
+
+
+def _count(hits: Tensor) -> Count:
+    return Count(int(hits.sum()), hits.numel())
+
+
+def evaluate(model: nn.Module, test: ImageSet, attack: Attack | None = None, run: Run | None = None) -> Metrics:
+    """Evaluate in eval mode, without augmentation, on all test images.
+
+    Args:
+        test: clean test images. attack: where given, success is measured on its triggered copies of them.
+    """
+    run = run or Run()
+    clean = predictions(model, test, run)
+    triggered = None if attack is None else predictions(model, attack.triggered(test), run)
+    return measured(test.labels.cpu(), clean, triggered, attack, len(test.classes))

@@ -1,0 +1,295 @@
+"""The only place that reads or writes weights; nothing that a file contains is ever run."""
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from nad.errors import NadError, printable
+from nad.models.card import Card
+from nad.models.create import create
+from nad.models.normalize import Normalized, normalisation, unwrap
+
+Format = Literal["safetensors", "pt"]
+_ENTRIES = ("state_dict", "model_state_dict", "model", "net")  # where training scripts put the weights
+_PREFIXES = ("module.", "_orig_mod.", "model.")  # what wrappers put before every key
+_SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".tar", ".ckpt", ".bin")
+_PROBE = 1009  # a number of classes that no layer has as its width
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The key and type that a tensor has in the file it came from."""
+
+    key: str
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A network read from a file, in evaluation mode.
+
+    The network does not carry its card, so that nothing about an attack can reach a defense.
+    """
+
+    model: nn.Module
+    architecture: str
+    classes: int
+    card: Card | None
+    layout: Mapping[str, Entry]  # by the network's own keys, in the file's order
+    notes: tuple[str, ...] = ()  # what was done to the keys, to be told
+
+
+def load(path: str | Path, model: str | None = None, classes: int | None = None) -> Loaded:
+    """A network from weights made here or elsewhere.
+
+    Args:
+        path: `.safetensors`, or a pickle of tensors by any name; or a folder that `save` wrote. A card is taken
+            from the `.json` file of the same stem beside the weights.
+        model: a name for `create`; None takes the card's.
+        classes: length of the output; None takes the card's, else reads it from the weights.
+
+    Raises:
+        NadError: a file that is missing, damaged, not a checkpoint or would run code; weights that do not fit
+            the network by key or shape, or are not finite; a card that does not belong to them.
+    """
+    path = _locate(Path(path))
+    card = _read_card(path)
+    name = model or (card.architecture if card else None)
+    if name is None:
+        raise NadError(f"{printable(path)} does not say its architecture. Pass --model, such as --model wrn-16-1")
+    tensors = _read(path)
+    count = classes or (len(card.classes) if card else _count(tensors, name))
+    if model is None:  # a hostile card may ask for any size, so compare before taking memory
+        _match(path, name, _skeleton(name, count, trusted=False), tensors)
+    network = create(name, count, trusted=model is not None)
+    layout, notes = _match(path, name, network, tensors)
+    values = {}
+    for own, expected in network.state_dict().items():
+        if own in layout:
+            values[own] = tensors[layout[own].key].to(expected.dtype)
+            if not torch.isfinite(values[own]).all():
+                raise NadError(f"{printable(path)} holds NaN or infinite weights, first in {_list([layout[own].key])}")
+    network.load_state_dict(values)
+    if card and card.normalisation:
+        network = Normalized(network, *card.normalisation)
+    return Loaded(network.eval(), name, count, card, layout, notes)
+
+
+def save(
+    folder: Path, model: nn.Module, card: Card, format: Format = "safetensors", like: Loaded | None = None
+) -> Card:
+    """Write `model.safetensors` or `model.pt`, and `model.json`, into an existing folder.
+
+    Args:
+        folder: where; files of those names are replaced.
+        model: its normalisation goes to the card, its inner network to the weights.
+        card: `sha256` and `normalisation` are filled in.
+        format: `pt` is a plain state dict.
+        like: what the network was loaded as; the file gets those keys and types, prefixes included.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        NadError: a folder that cannot be written.
+    """
+    if format not in get_args(Format):
+        raise NadError(f"expected the format {' or '.join(get_args(Format))}, got {printable(format)!r}")
+    state = unwrap(model).state_dict()
+    layout = like.layout if like else {key: Entry(key, tensor.dtype) for key, tensor in state.items()}
+    # copies, because safetensors refuses tensors that share memory
+    tensors = {to.key: state[key].detach().to("cpu", to.dtype, copy=True).contiguous() for key, to in layout.items()}
+    if format == "safetensors":
+        weights = safetensors.torch.save(tensors, {"format": "pt"})
+    else:
+        buffer = io.BytesIO()
+        torch.save(tensors, buffer)
+        weights = buffer.getvalue()
+    card = replace(card, sha256=hashlib.sha256(weights).hexdigest(), normalisation=normalisation(model))
+    _write(folder / f"model.{format}", weights)
+    _write(folder / "model.json", card.to_json().encode())
+    return card
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over keys, types, shapes and values of the network, whatever their order, device or layout."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(unwrap(model).state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _locate(path: Path) -> Path:
+    if path.is_dir():
+        files = [path / f"model.{format}" for format in get_args(Format)]
+        found = next((file for file in files if file.is_file()), None)
+        if found is None:
+            raise NadError(f"the folder {printable(path)} holds neither model.safetensors nor model.pt")
+        path = found
+    if not path.is_file():
+        raise NadError(
+            f"there is no checkpoint {printable(path)}; expected a .safetensors, .pt or .pth file or a folder"
+        )
+    if path.stat().st_size == 0:
+        raise NadError(f"the checkpoint {printable(path)} is empty. Copy or download it again")
+    return path
+
+
+def _read_card(path: Path) -> Card | None:
+    suffix = next((s for s in _SUFFIXES if path.name.endswith(s)), path.suffix)
+    beside = path.with_name(path.name.removesuffix(suffix) + ".json")
+    if not beside.is_file():
+        return None
+    try:
+        card = Card.from_json(beside.read_bytes())
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise NadError(f"cannot read {printable(path)} and its card: {printable(error.strerror or error)}") from error
+    except NadError as error:
+        raise NadError(f"{printable(beside)}: {error}") from error
+    if card.sha256 not in ("", digest):
+        raise NadError(
+            f"{printable(path)} is not the file that {printable(beside.name)} describes: its SHA-256 differs.\n"
+            "It was changed or damaged. Get both again, or move the card away and pass --model"
+        )
+    return card
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Every tensor of the file by its key there: checked to be dense numbers, in no way changed."""
+    content = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
+    if isinstance(content, Mapping):
+        content = next((content[e] for e in _ENTRIES if isinstance(content.get(e), Mapping)), content)
+    if not isinstance(content, Mapping) or not content:
+        what = "an empty dictionary" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        raise NadError(
+            f"{printable(path)} holds no weights: expected a dictionary of tensors (a state dict), got {what}"
+        )
+    for key, tensor in content.items():
+        if not isinstance(key, str) or not isinstance(tensor, Tensor):
+            raise NadError(f"{printable(path)}: expected a tensor at {_list([key])}, got a {type(tensor).__name__}")
+        if (
+            tensor.layout != torch.strided
+            or tensor.is_complex()
+            or tensor.is_quantized
+            or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+        ):
+            raise NadError(f"{printable(path)}: expected plain real numbers at {_list([key])}, got {_kind(tensor)}")
+    return {key: tensor.detach() for key, tensor in content.items()}
+
+
+def _kind(tensor: Tensor) -> str:
+    """What is unusual about a tensor."""
+    if tensor.layout != torch.strided:
+        return "a sparse tensor"
+    return str(tensor.dtype) if tensor.is_complex() or tensor.is_quantized else "a shape larger than its data"
+
+
+def _safetensors(path: Path) -> Any:
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # the library's own error, or whatever else a hostile header brings about
+        raise NadError(
+            f"{printable(path)} is truncated, damaged or no safetensors file ({printable(error, 100)})"
+        ) from error
+
+
+def _pickle(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+        # memory is mapped where the format allows, so that an optimizer beside the weights is never read
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK\x03\x04"))
+    except OSError as error:
+        raise NadError(f"cannot read {printable(path)}: {printable(error.strerror or error)}") from error
+    except Exception as error:  # the unpickler fails in any way that the bytes of the file choose
+        if blocked := re.search(r"GLOBAL (\S+)", str(error)):
+            raise NadError(
+                f"{printable(path)} is refused: loading it would run code ({printable(blocked[1])}).\n"
+                "Expected tensors only. If you trust its maker, have model.state_dict() alone saved"
+            ) from error
+        start = "" if head[:1] in (b"P", b"\x80") else f"; it starts with {printable(head[:20].decode('latin-1'))!r}"
+        raise NadError(f"{printable(path)} is truncated, damaged or no PyTorch checkpoint{start}") from error
+
+
+def _skeleton(name: str, classes: int, trusted: bool) -> nn.Module:
+    """The network without memory for its weights, where it can be made like that."""
+    with contextlib.suppress(Exception), torch.device("meta"):
+        return create(name, classes, trusted=trusted)
+    return create(name, classes, trusted=trusted)
+
+
+def _count(tensors: Mapping[str, Tensor], name: str) -> int:
+    """The number of classes of the weights: the length of the last parameter that depends on it."""
+    parameters = dict(_skeleton(name, _PROBE, trusted=True).named_parameters())
+    head = [key for key, value in parameters.items() if value.shape[:1] == (_PROBE,)] or list(parameters)
+    prefix = _prefix(tensors, parameters)
+    tensor = tensors.get(prefix + head[-1]) if head else None
+    return tensor.shape[0] if tensor is not None and tensor.ndim and tensor.shape[0] else 10
+
+
+def _prefix(keys: Iterable[str], own: Iterable[str]) -> str:
+    """What stands before every key of the file and is not the network's own."""
+    keys, own, prefix = list(keys), set(own), ""
+    while not any(key[len(prefix) :] in own for key in keys):
+        more = next((p for p in _PREFIXES if all(key.startswith(prefix + p) for key in keys)), None)
+        if more is None:
+            break
+        prefix += more
+    return prefix
+
+
+def _match(
+    path: Path, name: str, network: nn.Module, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Entry], tuple[str, ...]]:
+    """The file's entry for every key of the network, or a NadError that names what does not fit."""
+    own = network.state_dict()
+    prefix = _prefix(tensors, own)
+    notes = (f"every key has the prefix {prefix!r}, which is kept in what is saved",) if prefix else ()
+    layout = {key[len(prefix) :]: Entry(key, tensor.dtype) for key, tensor in tensors.items()}
+    # networks saved before PyTorch 0.4.1 have no such counters, and load_state_dict does without them
+    missing = [key for key in own if key not in layout and not key.endswith("num_batches_tracked")]
+    surplus = [entry.key for key, entry in layout.items() if key not in own]
+    differing = []
+    for key, expected in own.items():
+        tensor = tensors[layout[key].key] if key in layout else expected
+        if tensor.shape != expected.shape:
+            differing.append(f"{key} is {list(tensor.shape)}, expected {list(expected.shape)}")
+        elif tensor.is_floating_point() != expected.is_floating_point():
+            differing.append(f"{key} is {tensor.dtype}, expected {expected.dtype}")
+    kinds = (("missing", missing), ("not known to it", surplus), ("of another shape or type", differing))
+    if found := [f"{len(keys)} {kind} ({_list(keys)})" for kind, keys in kinds if keys]:
+        raise NadError(
+            f"{printable(path)} does not fit {printable(name)}: of its keys, {'; '.join(found)}.\n"
+            "Pass the architecture it was trained as with --model"
+        )
+    return layout, notes
+
+
+def _list(keys: Iterable[object]) -> str:
+    keys = list(keys)
+    return ", ".join(printable(key, 120) for key in keys[:3]) + (", …" if len(keys) > 3 else "")
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise NadError(f"cannot write {printable(path)}: {printable(error.strerror or error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

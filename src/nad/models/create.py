@@ -1,0 +1,136 @@
+"""One name says which network: `wrn-16-1`, `preactresnet18`, `torchvision:resnet18`, `timm:...`, `file.py:factory`."""
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from nad.errors import NadError, printable
+from nad.extras import require, torchvision
+from nad.models.preact_resnet import PreActResNet18
+from nad.models.wide_resnet import WideResNet
+from nad.registry import close
+from nad.seeding import derive
+
+
+def create(name: str, classes: int, seed: int = 0, *, trusted: bool = True) -> nn.Module:
+    """A freshly initialised network for images (N, 3, H, W) in [0, 1]; global random numbers stay untouched.
+
+    Args:
+        name: one of the forms in `NAMES`.
+        classes: length of the output, >= 1.
+        seed: of the initial weights.
+        trusted: False for a name that came from a file; then it may not name a file with code.
+
+    Raises:
+        NadError: an unknown name, a size that does not exist, or a missing extra.
+    """
+    if classes < 1:
+        raise NadError(f"expected at least one class, got {classes}")
+    for family in _FAMILIES:
+        if match := family.pattern.fullmatch(name):
+            break
+    else:
+        raise NadError(f"unknown model {printable(name)!r}{close(name, EXAMPLES)}")
+    if family.runs_code and not trusted:
+        raise NadError(f"model {printable(name)!r} is refused: a file with code may only be named by yourself")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "initialisation"))
+        return family.build(classes, *match.groups())
+
+
+def _wide_resnet(classes: int, depth: str, width: str) -> nn.Module:
+    return WideResNet(int(depth), int(width), classes)
+
+
+def _preact_resnet(classes: int, width: str | None) -> nn.Module:
+    return PreActResNet18(classes, int(width or 64))
+
+
+def _torchvision(classes: int, name: str) -> nn.Module:
+    models = torchvision("models")
+    known = models.list_models(module=models)
+    if name not in known:
+        raise NadError(f"torchvision has no classifier {printable(name)!r}{close(name, known)}")
+    return models.get_model(name, weights=None, num_classes=classes)
+
+
+def _timm(classes: int, name: str) -> nn.Module:
+    torchvision("models")  # timm imports torchvision, which may need the hand that nad.extras gives it
+    timm = require("timm", "timm")
+    if not timm.is_model(name):
+        raise NadError(f"timm has no model {printable(name)!r}{close(name, timm.list_models())}")
+    return timm.create_model(name, pretrained=False, num_classes=classes)
+
+
+def _factory(classes: int, file: str, function: str) -> nn.Module:
+    path = Path(file)
+    if not path.is_file():
+        raise NadError(f"expected FILE.py:FACTORY, and there is no file {printable(path)}")
+    module = ModuleType(f"nad_user_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses in the file look themselves up there
+    SourceFileLoader(module.__name__, str(path)).exec_module(module)
+    factory = getattr(module, function, None)
+    if not callable(factory):
+        raise NadError(f"{printable(path)} has no function {function}{close(function, vars(module))}")
+    model = factory(classes)
+    if not isinstance(model, nn.Module):
+        raise NadError(f"expected {function}({classes}) to return a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+@dataclass(frozen=True)
+class _Family:
+    form: str
+    help: str
+    pattern: re.Pattern[str]
+    build: Callable[..., nn.Module]
+    runs_code: bool = False
+
+
+# the number of digits is bounded so that a hostile name cannot ask for millions of blocks
+_FAMILIES = (
+    _Family(
+        "wrn-DEPTH-WIDTH",
+        "wide residual network for small images; depth 6n+4, width 1 or more",
+        re.compile(r"wrn-(\d{1,4})-(\d{1,3})", re.ASCII),
+        _wide_resnet,
+    ),
+    _Family(
+        "preactresnet18[:width=64]",
+        "pre-activation ResNet-18 for small images",
+        re.compile(r"preactresnet18(?::width=(\d{1,4}))?", re.ASCII),
+        _preact_resnet,
+    ),
+    _Family(
+        "torchvision:NAME",
+        "any classifier of torchvision, untrained",
+        re.compile(r"torchvision:(\w+)"),
+        _torchvision,
+    ),
+    _Family(
+        "timm:NAME",
+        "any model of timm, untrained; needs the extra: pip install 'nad[timm]'",
+        re.compile(r"timm:([\w.-]+)"),
+        _timm,
+    ),
+    _Family(
+        "FILE.py:FACTORY",
+        "your own: FACTORY(classes) in FILE.py returns the network",
+        re.compile(r"(.+\.py):([A-Za-z_]\w*)", re.DOTALL),
+        _factory,
+        runs_code=True,
+    ),
+)
+NAMES = {family.form: family.help for family in _FAMILIES}
+EXAMPLES = (
+    *("wrn-10-1", "wrn-16-1", "wrn-16-2", "wrn-28-10", "wrn-40-2"),
+    *("preactresnet18", "preactresnet18:width=16", "torchvision:resnet18", "timm:resnet18"),
+)

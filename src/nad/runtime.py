@@ -1,0 +1,90 @@
+"""Where and how a computation runs: seed, device, precision and who hears of its progress."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from nad.errors import NadError
+from nad.seeding import derive, generator
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16"]
+Progress = Callable[[str, int, int, str], None]  # what, done, total, a few numbers in words
+
+
+def silent(what: str, done: int, total: int, note: str) -> None:
+    """Report progress to nobody."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How to run.
+
+    Args:
+        seed: drives everything random through named generators.
+        device: `auto` takes CUDA, then MPS, then the CPU.
+        precision: `auto` takes bf16 only where the hardware multiplies in it.
+        progress: called as work proceeds.
+    """
+
+    seed: int = 0
+    device: Device = "auto"
+    precision: Precision = "auto"
+    progress: Progress = silent
+
+    def generator(self, name: str) -> torch.Generator:
+        """The CPU generator of the stream called `name` under this seed."""
+        return generator(self.seed, name)
+
+    def child(self, name: str) -> "Run":
+        """The same run with a seed of its own: what happens inside cannot change what happens outside."""
+        return replace(self, seed=derive(self.seed, name))
+
+    @cached_property
+    def torch_device(self) -> torch.device:
+        found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        if self.device == "auto":
+            return torch.device(next(name for name, there in found.items() if there))
+        if not found[self.device]:
+            raise NadError(f"--device {self.device}: this machine (or this build of torch) has none; use --device auto")
+        return torch.device(self.device)
+
+    @cached_property
+    def resolved_precision(self) -> Literal["fp32", "bf16"]:
+        if self.precision != "auto":
+            return self.precision
+        return "bf16" if _multiplies_in_bf16(self.torch_device) else "fp32"
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        logging.getLogger("lightning.fabric.utilities.rank_zero").setLevel(logging.WARNING)
+        logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
+        precision = "bf16-mixed" if self.resolved_precision == "bf16" else "32-true"
+        return Fabric(accelerator=self.torch_device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """No gradients, in this run's precision."""
+        with torch.no_grad(), self.fabric.autocast():
+            yield
+
+    def describe(self) -> dict[str, object]:
+        """What a result records."""
+        return {"seed": self.seed, "device": self.torch_device.type, "precision": self.resolved_precision}
+
+
+def _multiplies_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        cpu = torch.cpu
+        return any(
+            getattr(cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+    return False

@@ -1,0 +1,200 @@
+"""Recipes and the only training loop."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nad.data.augment import Augmentation
+from nad.data.batches import Epoch, batches, channels_last, in_order
+from nad.data.images import ImageSet
+from nad.errors import NadError
+from nad.registry import close
+from nad.runtime import Run
+
+Schedule = Literal["constant", "paper", "reference", "victim", "cosine", "onecycle"]
+Step = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
+AfterEpoch = Callable[[int, nn.Module, dict[str, Any]], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained.
+
+    Args:
+        epochs: passes over the images.
+        lr: the first (one-cycle: the highest) learning rate of SGD.
+        schedule: how the rate falls; see `rate`.
+        batch: images a step.
+        min_batch: a last batch below this is dropped, since BatchNorm statistics of a few images do harm.
+        augment: names for `nad.data.augment`.
+        shuffle: a new order every epoch, or one stored permutation for all of them.
+    """
+
+    epochs: int = 10
+    lr: float = 0.1
+    schedule: Schedule = "reference"
+    batch: int = 64
+    min_batch: int = 16
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 1e-4
+    augment: tuple[str, ...] = ()
+    shuffle: Literal["epoch", "once"] = "epoch"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1 or not self.lr > 0:
+            raise NadError(
+                f"expected epochs and batch >= 1 and lr > 0, got {self.epochs}, {self.batch} and {self.lr:g}"
+            )
+        Augmentation.parse(self.augment)
+
+    def rate(self, epoch: int, step: int, steps: int) -> float:
+        """The learning rate at 0-based `epoch` and `step` of `steps` in that epoch.
+
+        paper: a tenth after every 2 epochs. reference: a tenth from epoch 2, a thousandth from epoch 20.
+        victim: a tenth for the last sixth of the epochs (the released victim: 24 epochs, the last at 0.01).
+        cosine: half a cosine to 0 over all steps. onecycle: up to `lr` over the first fifth, then down to 0.
+        """
+        done = (epoch * steps + step) / (self.epochs * steps)
+        match self.schedule:
+            case "paper":
+                return self.lr / 10 ** (epoch // 2)
+            case "reference":
+                return self.lr if epoch < 2 else self.lr / 10 if epoch < 20 else self.lr / 1000
+            case "victim":
+                return self.lr if epoch < self.epochs - self.epochs // 6 else self.lr / 10
+            case "cosine":
+                return self.lr * (1 + math.cos(math.pi * done)) / 2
+            case "onecycle":
+                return self.lr * (done / 0.2 if done < 0.2 else (1 - done) / 0.8)
+        return self.lr
+
+
+RECIPES = {
+    "paper": Recipe(schedule="paper", nesterov=False, augment=("crop", "flip", "cutout9")),
+    "reference": Recipe(schedule="reference", epochs=20, min_batch=1, augment=("crop", "flip", "cutout3")),
+    "recommended": Recipe(schedule="reference", augment=("crop", "flip")),
+}
+"""The paper's, the released code's and this project's settings for erasing (fine-tuning, teacher and student)."""
+
+REGIMES = {
+    "paper": Recipe(epochs=24, schedule="victim", min_batch=1, shuffle="once"),
+    "strong": Recipe(epochs=40, lr=0.2, schedule="onecycle", batch=128, weight_decay=5e-4, augment=("crop", "flip")),
+}
+"""How victims are trained: the released code's way (no augmentation, one order for all epochs), and a strong one."""
+
+
+def recipe(name: str) -> Recipe:
+    """The erasing recipe called `name`."""
+    if name not in RECIPES:
+        raise NadError(f"unknown recipe {name!r}{close(name, RECIPES)}")
+    return RECIPES[name]
+
+
+def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """The step of plain training."""
+    return {"loss": F.cross_entropy(model(x).float(), y)}
+
+
+def fit(
+    model: nn.Module,
+    images: ImageSet,
+    how: Recipe,
+    run: Run,
+    step: Step = cross_entropy,
+    after_epoch: AfterEpoch | None = None,
+    name: str = "training",
+) -> list[dict[str, Any]]:
+    """Train all parameters of `model` in place.
+
+    Args:
+        model: on any device; it is moved to the run's device and stays there.
+        images: clean or poisoned; resident pixels are moved to the device once.
+        how: the recipe. run: seed, device and precision.
+        step: gives the terms of the loss from (model, x, y); `loss` is minimised, all are recorded.
+        after_epoch: called with the 1-based epoch, the model and the epoch's record, which it may extend;
+            True ends the training.
+        name: what the progress bar says.
+
+    Returns:
+        One record an epoch: epoch, lr, each term's mean over the images, seconds.
+
+    Nothing in the loop waits for the device: terms are summed there and read once an epoch.
+    """
+    device = run.torch_device
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.train()
+    optimizer = torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=how.lr,
+        momentum=how.momentum,
+        nesterov=how.nesterov,
+        weight_decay=how.weight_decay,
+    )
+    net, optimizer = run.fabric.setup(model, optimizer)
+    augmentation = Augmentation.parse(how.augment)
+    order_of, draws_of = run.generator("order"), run.generator("augmentation")
+    images = channels_last(images.to(device))
+    order = torch.randperm(len(images), generator=order_of)
+    history = []
+    for epoch in range(how.epochs):
+        if epoch and how.shuffle == "epoch":
+            order = torch.randperm(len(images), generator=order_of)
+        drawn = Epoch(order, augmentation.draw(len(images), images.size, draws_of), how.batch, how.min_batch)
+        began = time.perf_counter()
+        totals: dict[str, Tensor] = {}
+        bounds = drawn.bounds()
+        for i, (x, y) in enumerate(batches(images, drawn, augmentation, device)):
+            for group in optimizer.param_groups:
+                group["lr"] = how.rate(epoch, i, len(bounds))
+            terms = step(net, x, y)
+            optimizer.zero_grad(set_to_none=True)
+            run.fabric.backward(terms["loss"])
+            optimizer.step()
+            for key, value in terms.items():
+                weighted = value.detach() * len(x)
+                totals[key] = totals[key] + weighted if key in totals else weighted
+            if i % 20 == 0:
+                run.progress(name, epoch * len(bounds) + i, how.epochs * len(bounds), f"epoch {epoch + 1}/{how.epochs}")
+        record = {"epoch": epoch + 1, "lr": how.rate(epoch, len(bounds) - 1, len(bounds))}
+        record |= {k: v.item() / bounds[-1][1] for k, v in totals.items()}
+        record["seconds"] = time.perf_counter() - began
+        if not math.isfinite(record["loss"]):
+            raise NadError(f"{name}: the loss became {record['loss']} in epoch {epoch + 1}; lower lr or beta")
+        history.append(record)
+        done = after_epoch is not None and after_epoch(epoch + 1, model, record)
+        run.progress(name, (epoch + 1) * len(bounds), how.epochs * len(bounds), f"loss {record['loss']:.3f}")
+        if done:
+            break
+    model.eval()
+    return history
+
+
+def predictions(model: nn.Module, images: ImageSet, run: Run) -> Tensor:
+    """The predicted class of every image, int64 (N,) on the CPU; leaves the model's mode as it was."""
+    device, modes = run.torch_device, {m: m.training for m in model.modules()}
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.eval()
+    try:
+        with run.inference():
+            outputs = [model(x).argmax(1) for x, _ in in_order(images.to(device), device)]
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return torch.cat(outputs).cpu()
+
+
+def accuracy(model: nn.Module, images: ImageSet, run: Run) -> float:
+    """The fraction of images whose label the model gives."""
+    return (predictions(model, images, run) == images.labels.cpu()).float().mean().item()
+
+
+def adjusted(how: Recipe, **changes: Any) -> Recipe:
+    """The recipe with the changes that are not None."""
+    return replace(how, **{k: v for k, v in changes.items() if v is not None})
