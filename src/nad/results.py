@@ -2,12 +2,17 @@
 
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nad.errors import NadError
+import pandas as pd
+
+from nad.errors import NadError, printable
 
 
 @dataclass(frozen=True)
@@ -111,3 +116,44 @@ def dumps(data: Any) -> str:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple | set) else str(value)
+
+
+@contextmanager
+def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `path` that becomes `path` when the work is done, or disappears when it fails.
+
+    Made before the work starts, so that a place that cannot be written to is known at once.
+
+    Raises:
+        NadError: no permission; `path` holds a result already (unless `overwrite`) or files that are not a result.
+    """
+    shown = printable(path)
+    holds = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+    if path.exists() and not path.is_dir():
+        raise NadError(f"--out {shown} is a file; expected a folder that does not exist yet")
+    if holds and "result.json" not in holds:
+        raise NadError(f"--out {shown} holds other files ({printable(holds[0])}, ...); choose a new folder")
+    if holds and not overwrite:
+        raise NadError(f"--out {shown} already holds a result; choose another folder or say --overwrite")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise NadError(f"cannot write to --out {shown}: {error.strerror}; choose another folder") from error
+    try:
+        os.chmod(temporary, 0o755)
+        yield temporary
+        if holds:
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+            os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_history(path: Path, history: list[dict[str, Any]]) -> None:
+    """One row an epoch, as CSV."""
+    pd.DataFrame(history).to_csv(path, index=False)

@@ -1,10 +1,12 @@
 """Where and how a computation runs: seed, device, precision and who hears of its progress."""
 
 import logging
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import metadata
 from typing import Literal
 
 import torch
@@ -88,3 +90,9 @@ def _multiplies_in_bf16(device: torch.device) -> bool:
             getattr(cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         )
     return False
+
+
+def versions() -> dict[str, str]:
+    """Of this library and what its numbers depend on."""
+    names = ("nad", "torch", "torchvision", "numpy", "pillow")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}

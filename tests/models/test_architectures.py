@@ -157,10 +157,13 @@ def test_stage_outputs_are_not_overwritten_by_what_follows(
     model: nn.Module, stages: tuple[str, ...], shapes: list[tuple[int, ...]]
 ) -> None:
     held, copied = [], []
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        held.append(out)
+        copied.append(out.clone())
+
     for stage in stages:
-        model.get_submodule(stage).register_forward_hook(
-            lambda _, __, out: (held.append(out), copied.append(out.clone())) and None
-        )
+        model.get_submodule(stage).register_forward_hook(hook)
     model(torch.rand(2, 3, 32, 32)).sum().backward()
     assert [tuple(out.shape[1:]) for out in held] == shapes
     assert all(torch.equal(a, b) for a, b in zip(held, copied))

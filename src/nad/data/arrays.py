@@ -95,9 +95,11 @@ def read(path: Path) -> Raw:
     """
     shown = printable(path.name)
     try:
+        if not zipfile.is_zipfile(path):
+            raise NadError(f"{shown}: expected an .npz archive as numpy.savez writes it, got a damaged or another file")
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile) or not {"images", "labels"} <= set(file):
-                keys = ", ".join(printable(k, 40) for k in list(file)[:10]) if hasattr(file, "files") else "one array"
+            if not {"images", "labels"} <= set(file):
+                keys = ", ".join(printable(k, 40) for k in list(file)[:10]) or "none"
                 raise NadError(f"{shown}: expected the keys images and labels (classes if you like), got {keys}")
             images = _mapped(path, file) or file["images"]
             labels = file["labels"]

@@ -38,7 +38,7 @@ Split = Literal["train", "test"]
 Floats = NDArray[np.float32]
 
 _RED, _BLUE, _YELLOW, _WHITE, _BLACK = "#c1121f", "#1d4fa3", "#f7b801", "#f4f4f0", "#1a1a1a"
-_SIZES = (16, 256)
+_SIZES = (16, 128)
 _CHUNK_PIXELS = 1 << 18  # what is worked on at once stays in the cache
 _SURFACES = np.array(  # darkest and lightest red, green, blue of what stands behind a sign
     [
@@ -59,7 +59,7 @@ def signs(split: Split, count: int, size: int = 32, seed: int = 0) -> ImageSet:
     Args:
         split: "train" or "test"; the two come from different random streams.
         count: at least 1; spread evenly over the classes, in random order.
-        size: height and width in pixels, 16 to 256.
+        size: height and width in pixels, 16 to 128.
         seed: another seed is another draw of the same kind of images.
 
     Raises:

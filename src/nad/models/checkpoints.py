@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import io
 import os
+import pickletools
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -183,7 +185,6 @@ def _read(path: Path) -> dict[str, Tensor]:
         if (
             tensor.layout != torch.strided
             or tensor.is_complex()
-            or tensor.is_quantized
             or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
         ):
             raise NadError(f"{printable(path)}: expected plain real numbers at {_list([key])}, got {_kind(tensor)}")
@@ -194,7 +195,7 @@ def _kind(tensor: Tensor) -> str:
     """What is unusual about a tensor."""
     if tensor.layout != torch.strided:
         return "a sparse tensor"
-    return str(tensor.dtype) if tensor.is_complex() or tensor.is_quantized else "a shape larger than its data"
+    return str(tensor.dtype) if tensor.is_complex() else "a shape larger than its data"
 
 
 def _safetensors(path: Path) -> Any:
@@ -210,18 +211,35 @@ def _pickle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             head = file.read(64)
-        # memory is mapped where the format allows, so that an optimizer beside the weights is never read
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK\x03\x04"))
+        with warnings.catch_warnings(action="ignore"):  # about protocols; what matters becomes an error below
+            # memory is mapped where the format allows, so that an optimizer beside the weights is never read
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK\x03\x04"))
     except OSError as error:
         raise NadError(f"cannot read {printable(path)}: {printable(error.strerror or error)}") from error
     except Exception as error:  # the unpickler fails in any way that the bytes of the file choose
-        if blocked := re.search(r"GLOBAL (\S+)", str(error)):
+        if blocked := _blocked(path, head, str(error)):
             raise NadError(
-                f"{printable(path)} is refused: loading it would run code ({printable(blocked[1])}).\n"
+                f"{printable(path)} is refused: loading it would run code ({printable(blocked)}).\n"
                 "Expected tensors only. If you trust its maker, have model.state_dict() alone saved"
             ) from error
         start = "" if head[:1] in (b"P", b"\x80") else f"; it starts with {printable(head[:20].decode('latin-1'))!r}"
         raise NadError(f"{printable(path)} is truncated, damaged or no PyTorch checkpoint{start}") from error
+
+
+def _blocked(path: Path, head: bytes, message: str) -> str | None:
+    """What the unpickler refused: a function, or an instruction that plain tensors do without."""
+    if function := re.search(r"GLOBAL (\S+)", message):
+        return function[1]
+    operand = re.search(r"Unsupported operand (\d+)", message)
+    if not operand or head[:1] not in (b"P", b"\x80"):
+        return None
+    texts: list[str] = []
+    with contextlib.suppress(Exception), path.open("rb") as file:
+        for instruction, argument, _ in pickletools.genops(file):  # lists instructions, follows none
+            if instruction.name == "STACK_GLOBAL":
+                return ".".join(texts[-2:])
+            texts += [argument] if isinstance(argument, str) else []
+    return f"instruction {operand[1]} of its pickle"
 
 
 def _skeleton(name: str, classes: int, trusted: bool) -> nn.Module:

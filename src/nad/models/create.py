@@ -131,6 +131,6 @@ _FAMILIES = (
 )
 NAMES = {family.form: family.help for family in _FAMILIES}
 EXAMPLES = (
-    *("wrn-10-1", "wrn-16-1", "wrn-16-2", "wrn-28-10", "wrn-40-2"),
+    *("wrn-10-1", "wrn-16-1", "wrn-16-2", "wrn-40-2"),
     *("preactresnet18", "preactresnet18:width=16", "torchvision:resnet18", "timm:resnet18"),
 )

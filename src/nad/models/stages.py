@@ -114,7 +114,8 @@ def tap(model: nn.Module, stages: Iterable[Stage]) -> Iterator[dict[str, Tensor]
     layers = [(_layer(model, wanted.name), wanted) for wanted in stages]
     handles = []
     try:
-        handles += [layer.register_forward_hook(keep(wanted)) for layer, wanted in layers]
+        for layer, wanted in layers:
+            handles.append(layer.register_forward_hook(keep(wanted)))
         yield maps
     finally:
         for handle in handles:
@@ -277,10 +278,17 @@ def _stage(name: str, shape: tuple[int, ...], example: Tensor, before: Stage | N
                 return Stage(name, channels, h, w, "tokens", length - h * w)
         return None
     a, b, c = shape[1:]
-    readings = {
-        abs(a * width - b * height): Stage(name, c, a, b, "nhwc"),
-        abs(b * width - c * height): Stage(name, a, b, c, "nchw"),
-    }
+    readings = [Stage(name, a, b, c, "nchw"), Stage(name, c, a, b, "nhwc")]
+    if before and before.layout == "nhwc":
+        readings.reverse()
+
+    def misfit(reading: Stage) -> int:
+        return abs(reading.height * width - reading.width * height)
+
+    best = min(readings, key=misfit)
+    return best if misfit(best) <= max(height, width) else None  # one row or column off, by rounding
+
+
 def _block_ends(trunk: list[_Call], limit: int) -> list[_Call]:
     """The last block container of each resolution, or even parts of the depth where there is but one resolution."""
     blocks = [call for call in trunk if call.weights > 1 and call.last]

@@ -1,0 +1,3 @@
+from nad.cli import main
+
+main()

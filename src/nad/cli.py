@@ -1,0 +1,285 @@
+"""The commands. Options come from dataclasses; everything that computes is in `pipeline`."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import App, Parameter
+
+from nad import console
+from nad.attacks import ATTACKS, Attack
+from nad.data import sources
+from nad.data.reencode import reencode_jpeg
+from nad.data.sources import Dataset
+from nad.defenses import DEFENSES, Defense
+from nad.demo import demo
+from nad.errors import NadError, printable
+from nad.models import create
+from nad.models.checkpoints import Format, load
+from nad.pipeline import Made, evaluate_checkpoint, purify_checkpoint
+from nad.pipeline import train as train_network
+from nad.registry import Registry, options
+from nad.results import dumps, new_folder, write_json
+from nad.runtime import Device, Precision, Run
+from nad.training import REGIMES, adjusted
+
+app = App(
+    name="nad",
+    help="Erase backdoors from image classifiers by Neural Attention Distillation.",
+    help_format="plaintext",
+    version_flags=["--version"],
+)
+flag = Parameter(negative=())
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class How:
+    """Options that every command takes."""
+
+    seed: int = 0
+    "Drives everything that is random."
+    device: Device = "auto"
+    "Where to compute; auto takes CUDA, then MPS, then the CPU."
+    precision: Precision = "auto"
+    "auto takes bf16 only where the hardware has it."
+    json: Annotated[bool, flag] = False
+    "Print one JSON object and nothing else on standard output."
+
+    @contextmanager
+    def run(self) -> Iterator[Run]:
+        run = Run(self.seed, self.device, self.precision)
+        if not self.json:
+            console.say(f"computing on {run.torch_device.type} in {run.resolved_precision}, seed {self.seed}")
+        with console.progress(quiet=not sys.stderr.isatty()) as report:
+            yield replace(run, progress=report)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Data:
+    """Options that name images."""
+
+    data: Annotated[str, Parameter(name=["--data"])]
+    "Name or path of the images; `nad list data` shows both."
+    size: str | None = None
+    "Resize every picture: N or HxW pixels."
+
+    def load(self) -> Dataset:
+        if self.size is None:
+            return sources.load(self.data)
+        try:
+            high, _, wide = self.size.partition("x")
+            return sources.load(self.data, (int(high), int(wide or high)))
+        except ValueError as error:
+            if isinstance(error, NadError):
+                raise
+            raise NadError(f"expected --size N or HxW, got {printable(self.size)!r}") from error
+
+
+@app.command
+def train(
+    data: Data,
+    *,
+    model: str,
+    out: Path,
+    attack: str | None = None,
+    regime: Literal["paper", "strong"] = "strong",
+    epochs: int | None = None,
+    augment: str | None = None,
+    overwrite: Annotated[bool, flag] = False,
+    how: How = How(),
+) -> None:
+    """Train a network, with a backdoor if --attack says one.
+
+    Parameters
+    ----------
+    model: Architecture; `nad list models` shows them.
+    out: Folder for the network and its result.
+    attack: Backdoor to plant, such as badnets:target=0,rate=0.1.
+    regime: How victims are trained: the paper's way without augmentation, or a strong one.
+    epochs: Passes over the images; the regime's where nothing is said.
+    augment: List such as crop/flip/cutout9, or none; the regime's where nothing is said.
+    overwrite: Replace a result that is there already.
+    """
+    planted = Attack.parse(attack) if attack else None
+    names = None if augment is None else () if augment == "none" else tuple(augment.split("/"))
+    recipe = adjusted(REGIMES[regime], epochs=epochs, augment=names)
+    with new_folder(out, overwrite) as folder, how.run() as run:
+        made = train_network(data.load(), model, planted, recipe, run)
+        made.write(folder)
+    if how.json:
+        return console.raw(dumps(made.result.to_json()))
+    console.metrics_table([(model, made.result.after, made.result.seconds)])
+    console.line(f"wrote {out}")
+
+
+@app.command
+def purify(
+    checkpoint: Path,
+    data: Data,
+    *,
+    out: Path,
+    model: str | None = None,
+    method: list[str] | None = None,
+    clean: float | None = None,
+    attack: str | None = None,
+    format: Format = "safetensors",
+    overwrite: Annotated[bool, flag] = False,
+    how: How = How(),
+) -> None:
+    """Erase a backdoor from a checkpoint with clean images.
+
+    Parameters
+    ----------
+    checkpoint: File or folder with the network; only ever read.
+    out: Folder for the purified network and its result.
+    model: Architecture, where the checkpoint has no card that says it.
+    method: Eraser, such as 'nad:beta=auto'; may be repeated. `nad list defenses` shows them.
+    clean: Fraction of the training split that the defense gets (0.05 where nothing is said).
+    attack: Only for evaluating before and after; no eraser sees it.
+    format: safetensors, or pt for a plain state dict.
+    overwrite: Replace a result that is there already.
+    """
+    methods = [Defense.parse(m) for m in method or ["nad"]]
+    judged = Attack.parse(attack) if attack else None
+    several = len(methods) > 1
+    with new_folder(out, overwrite) as folder, how.run() as run:
+        loaded = load(checkpoint, model)
+        written: list[Made] = []
+
+        def write(made: Made) -> None:
+            written.append(made)
+            place = folder / f"{len(written)}-{made.result.configuration['name']}" if several else folder
+            place.mkdir(exist_ok=True)
+            made.write(place, format, loaded)
+
+        made = purify_checkpoint(loaded, data.load(), methods, run, clean, judged, write)
+        results = [m.result.to_json() for m in made]
+        if several:
+            write_json(folder / "result.json", results)
+    if how.json:
+        return console.raw(dumps(results if several else results[0]))
+    for note in loaded.notes:
+        console.say(note)
+    before = made[0].result.before
+    rows = [("before", before, None)] if before else []
+    console.metrics_table([*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)])
+    for one in made:
+        for text in console.curve_lines(one.result.notes):
+            console.line(f"{one.result.method}: {text}" if several else text)
+    console.line(f"wrote {out}")
+
+
+@app.command
+def evaluate(
+    checkpoint: Path,
+    data: Data,
+    *,
+    model: str | None = None,
+    attack: str | None = None,
+    how: How = How(),
+) -> None:
+    """Accuracy of a network and, with --attack, how often the backdoor works.
+
+    Parameters
+    ----------
+    checkpoint: File or folder with the network.
+    model: Architecture, where the checkpoint has no card that says it.
+    attack: Trigger to measure with, such as badnets:target=0.
+    """
+    judged = Attack.parse(attack) if attack else None
+    with how.run() as run:
+        result = evaluate_checkpoint(load(checkpoint, model), data.load(), judged, run)
+    if how.json:
+        return console.raw(dumps(result.to_json()))
+    console.metrics_table([(checkpoint.name, result.after, result.seconds)])
+
+
+@app.command(name="demo")
+def demonstrate(*, out: Path = Path("nad-demo"), overwrite: Annotated[bool, flag] = False, how: How = How()) -> None:
+    """Plant a backdoor in a small network on rendered road signs, erase it, and show what happened.
+
+    Parameters
+    ----------
+    out: Folder for the networks, the result and the picture.
+    overwrite: Replace a demonstration that is there already.
+    """
+    with new_folder(out, overwrite) as folder, how.run() as run:
+        shown = demo(run)
+        shown.write(folder)
+    if how.json:
+        return console.raw(dumps(shown.to_json()))
+    console.metrics_table(shown.rows, "A backdoor in a road-sign classifier, before and after")
+    for text in shown.reading():
+        console.line(text)
+    console.line(f"wrote {out} (picture: {out / 'attention.png'})")
+
+
+@app.command(name="list")
+def list_(
+    what: Literal["attacks", "defenses", "models", "data", "all"] = "all", *, json: Annotated[bool, flag] = False
+) -> None:
+    """Everything that can be named, with every option and its default.
+
+    Parameters
+    ----------
+    what: One kind only.
+    json: Print one JSON object and nothing else on standard output.
+    """
+    methods: dict[str, Registry[Any]] = {"attacks": ATTACKS, "defenses": DEFENSES}
+    names = {"models": create.NAMES, "data": sources.NAMES | {"PATH": sources.PATHS}}
+    if json:
+        listed: dict[str, Any] = {
+            kind: {name: [vars(o) for o in options(registry[name])] for name in registry}
+            for kind, registry in methods.items()
+        }
+        return console.raw(dumps({k: v for k, v in (listed | names).items() if what in (k, "all")}))
+    for kind, registry in methods.items():
+        for name in registry if what in (kind, "all") else ():
+            summary = (registry[name].__doc__ or "").split("\n")[0]
+            rows = [(o.name, o.kind, o.default, o.help) for o in options(registry[name])]
+            console.options_table(f"{kind[:-1]} {name}: {summary}", rows, ("option", "takes", "default", "meaning"))
+    for kind, table in names.items():
+        if what in (kind, "all"):
+            console.options_table(kind, list(table.items()), ("name", "what it is"))
+
+
+@app.command
+def data(name: Literal["cifar10-jpeg"], *, out: Path, overwrite: Annotated[bool, flag] = False) -> None:
+    """Make a data set that published numbers use: cifar10-jpeg is CIFAR-10 as JPEG, quality 75, 4:2:0.
+
+    Parameters
+    ----------
+    name: What to make.
+    out: Folder for the Parquet files.
+    overwrite: Replace what is there already.
+    """
+    original = sources.load("cifar10")
+    if original.test is None:
+        raise NadError("expected CIFAR-10 with its test split")
+    reencode_jpeg(original.train.decoded(), original.test.decoded(), out, overwrite=overwrite)
+    console.line(f"wrote {out}")
+
+
+def main() -> None:
+    """The `nad` command: exit code 2 and no traceback for a user's mistake."""
+    try:
+        app(exit_on_error=False, print_error=False)
+    except NadError as error:
+        console.fail(str(error))
+        sys.exit(2)
+    except cyclopts.CycloptsError as error:
+        console.fail(f"{error}\nTry: nad --help")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.fail("stopped; nothing was written")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,117 @@
+"""What a person sees on the terminal: progress on standard error, tables on standard output."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nad import runtime
+from nad.errors import printable
+from nad.results import Metrics
+
+COLUMNS = {"acc": "accuracy", "acc_nt": "acc. (non-target)", "asr": "ASR", "ra": "recovered acc."}
+
+
+def safe(text: object, limit: int = 200) -> str:
+    """Untrusted text without control characters and without rich markup."""
+    return escape(printable(text, limit))
+
+
+def out() -> Console:
+    return Console(highlight=False)
+
+
+def err() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def fail(message: str) -> None:
+    """An error, in the one or two lines that it has."""
+    lines = "\n".join(safe(line, 600) for line in message.splitlines())
+    err().print(f"[bold red]nad:[/] {lines}")
+
+
+def say(message: str) -> None:
+    """Something to know, on standard error so that `--json` stays clean."""
+    err().print(safe(message, 600))
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
+    """A callback that draws one bar for each piece of work; gone from the screen when all is done."""
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=Console(stderr=True),
+        disable=quiet,
+        transient=True,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def report(what: str, done: int, total: int, note: str) -> None:
+        if what in tasks and bars.tasks[tasks[what]].finished and done < total:
+            bars.reset(tasks[what], total=total, note="")
+        elif what not in tasks:
+            tasks[what] = bars.add_task(safe(what), total=total, note="")
+        bars.update(tasks[what], completed=done, total=total, note=safe(note))
+
+    with bars:
+        yield report
+
+
+def metrics_table(rows: Sequence[tuple[str, Metrics, float | None]], title: str = "") -> None:
+    """Networks and what was measured on them, in percent."""
+    table = Table(title=safe(title) if title else None, title_justify="left")
+    table.add_column("network", overflow="fold")
+    shown = [n for n in Metrics.NAMES if any(getattr(m, n) is not None for _, m, _ in rows)]
+    for name in shown:
+        table.add_column(COLUMNS[name], justify="right")
+    timed = any(s is not None for *_, s in rows)
+    if timed:
+        table.add_column("seconds", justify="right")
+    for name, metrics, seconds in rows:
+        cells = [f"{100 * c.rate:.2f} %" if (c := getattr(metrics, n)) else "" for n in shown]
+        table.add_row(safe(name), *cells, *([f"{seconds:.1f}" if seconds is not None else ""] if timed else []))
+    out().print(table)
+
+
+def options_table(title: str, rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:
+    """A list of options with their kinds, defaults and help."""
+    table = Table(title=safe(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*(safe(cell) for cell in row))
+    out().print(table)
+    out().print()
+
+
+def line(text: str) -> None:
+    """A line of the result itself, on standard output."""
+    out().print(safe(text, 2000), soft_wrap=True)
+
+
+def raw(text: str) -> None:
+    """Machine-readable output: no wrapping, no colour."""
+    sys.stdout.write(text + "\n")
+
+
+def curve_lines(notes: dict[str, Any]) -> list[str]:
+    """The warnings and choices among a result's notes, in words."""
+    lines = []
+    for key in ("lr", "beta", "epochs"):
+        note = notes.get(key) or {}
+        if "chosen" in note:
+            lines.append(f"{key}: chose {note['chosen']} on {note['held_out']} held-out images")
+        if "warning" in note:
+            lines.append(f"warning ({key}): {note['warning']}")
+    lines += [f"dropped a tap without signal: {s}" for s in notes.get("dropped_stages", [])]
+    return lines + [f"teacher, {text}" for text in (curve_lines(notes["teacher"]) if notes.get("teacher") else [])]

@@ -1,0 +1,247 @@
+"""From end to end: train a victim, purify a network, evaluate it. Everything returns values."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nad.attacks.base import Attack
+from nad.data.images import ImageSet
+from nad.data.sources import Dataset
+from nad.data.splits import clean_subset, hold_out
+from nad.defenses.base import Defense, Outcome
+from nad.errors import NadError
+from nad.evaluation import evaluate
+from nad.models.card import Card
+from nad.models.checkpoints import Entry, Format, Loaded, save
+from nad.models.create import create
+from nad.results import Metrics, Result, write_history, write_json
+from nad.runtime import Device, Precision, Progress, Run, silent, versions
+from nad.training import Recipe, fit
+
+CLEAN = 0.05  # the paper's fraction of the training split that a defender holds
+REPORTED = 0.2  # of a folder without splits, kept only for the reported accuracy
+
+
+def purify(
+    model: nn.Module,
+    images: ImageSet,
+    method: str | Defense = "nad",
+    *,
+    seed: int = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    progress: Progress = silent,
+) -> Outcome:
+    """Erase a backdoor from a network in memory; the whole product in one call.
+
+    Args:
+        model: any module from (N, 3, H, W) pixels in [0, 1] to (N, classes) logits; left bit-identical.
+        images: clean images with labels in the order of the network's outputs.
+        method: a specification such as `nad:beta=5` or a Defense.
+
+    Returns:
+        An Outcome; `.model` is the purified network.
+    """
+    return Defense.parse(method)(model, images, Run(seed, device, precision, progress))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The images of one piece of work by role, and the indices that say which they are."""
+
+    train: ImageSet
+    test: ImageSet
+    indices: dict[str, Tensor] = field(default_factory=dict)
+
+    def record(self, role: str) -> dict[str, Any]:
+        """What a result says of its data."""
+        sets = {role: self.train, "test": self.test}
+        return {r: {"name": s.name, "count": len(s), "fingerprint": s.fingerprint} for r, s in sets.items()}
+
+
+def split(dataset: Dataset, seed: int, clean: float | None = None) -> Parts:
+    """Training and test images; without a test split a stratified fifth is kept for the reported accuracy.
+
+    Args:
+        clean: draw only this fraction of the training images.
+    """
+    if dataset.test is None:
+        kept, reported = hold_out(dataset.train.labels, REPORTED, seed, "reported")
+        return Parts(
+            dataset.train.subset(kept).decoded(),
+            dataset.train.subset(reported).decoded(),
+            {"used": kept, "reported": reported},
+        )
+    if clean is None:
+        return Parts(dataset.train.decoded(), dataset.test.decoded())
+    chosen = clean_subset(dataset.train, clean, seed)
+    return Parts(dataset.train.subset(chosen).decoded(), dataset.test.decoded(), {"clean": chosen})
+
+
+def defended(dataset: Dataset, seed: int, clean: float | None) -> Parts:
+    """What a defender holds: a clean fraction of the training split, or four fifths of a folder without splits."""
+    if dataset.test is None:
+        if clean is not None:
+            raise NadError(
+                f"{dataset.name} has no train and test splits, so --clean is not taken: a fifth is kept for the "
+                "reported accuracy and the rest is used"
+            )
+        return split(dataset, seed)
+    return split(dataset, seed, CLEAN if clean is None else clean)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network that was made here, with all that belongs in its folder."""
+
+    model: nn.Module
+    card: Card
+    result: Result
+    history: list[dict[str, Any]]
+    indices: dict[str, Tensor]
+
+    def write(self, folder: Path, format: Format = "safetensors", like: Loaded | None = None) -> None:
+        """Into an existing folder: weights, card, result, history and the indices of the images that were used."""
+        save(folder, self.model, self.card, format, like)
+        write_json(folder / "result.json", self.result.to_json())
+        write_history(folder / "history.csv", self.history)
+        if self.indices:
+            write_json(folder / "indices.json", {k: v.tolist() for k, v in self.indices.items()})
+
+
+def train(dataset: Dataset, architecture: str, attack: Attack | None, how: Recipe, run: Run) -> Made:
+    """Train a network, with a backdoor if there is an attack, and evaluate it."""
+    parts = split(dataset, run.seed)
+    clean, indices = parts.train, dict(parts.indices)
+    model = create(architecture, len(dataset.classes), run.seed)
+    images = attack.poison(clean, run) if attack else clean
+    if images.poisoned is not None:
+        indices["poisoned"] = images.poisoned.nonzero().flatten()
+    began = time.perf_counter()
+    history = fit(model, images, how, run, name="training")
+    seconds = time.perf_counter() - began
+    metrics = evaluate(model, parts.test, attack, run)
+    configuration = {"architecture": architecture, "recipe": asdict(how)} | (
+        {"attack": attack.configuration()} if attack else {}
+    )
+    result = Result(
+        method="train",
+        configuration=configuration,
+        data=parts.record("train"),
+        run=run.describe(),
+        versions=versions(),
+        after=metrics,
+        attack=str(attack) if attack else None,
+        seconds=seconds,
+    )
+    card = Card(
+        architecture=architecture,
+        classes=dataset.classes,
+        size=clean.size,
+        data=result.data,
+        attack=result.attack,
+        attack_seed=run.seed if attack else None,
+        recipe=asdict(how),
+        seed=run.seed,
+        versions=result.versions,
+        metrics=metrics.to_json(),
+    )
+    return Made(model.cpu(), card, result, history, indices)
+
+
+def loaded_from(made: Made) -> Loaded:
+    """A network made here, as if it had been read from its folder."""
+    layout = {key: Entry(key, tensor.dtype) for key, tensor in made.model.state_dict().items()}
+    return Loaded(made.model, made.card.architecture, len(made.card.classes), made.card, layout)
+
+
+def agree(loaded: Loaded, images: ImageSet) -> None:
+    """Refuse images that the network was not made for."""
+    if loaded.classes != len(images.classes):
+        raise NadError(
+            f"the network has {loaded.classes} classes and {images.name} has {len(images.classes)}; "
+            "give the images it was trained for"
+        )
+    if loaded.card and loaded.card.size and loaded.card.size != images.size:
+        (h, w), (high, wide) = loaded.card.size, images.size
+        raise NadError(f"the network was trained on {h}x{w} pixels and the images are {high}x{wide}; pass --size {h}")
+
+
+def purify_checkpoint(
+    loaded: Loaded,
+    dataset: Dataset,
+    methods: Sequence[Defense],
+    run: Run,
+    clean: float | None = None,
+    attack: Attack | None = None,
+    done: Callable[[Made], None] = lambda made: None,
+) -> list[Made]:
+    """Purify with each method from the same network and the same clean images; evaluate before and after.
+
+    Args:
+        attack: only for evaluation; no method sees it.
+        done: called with each network as it is finished.
+    """
+    agree(loaded, dataset.train)
+    parts = defended(dataset, run.seed, clean)
+    before = evaluate(loaded.model, parts.test, attack, run)
+    made = []
+    for method in methods:
+        made.append(_purified(loaded, parts, method, run, before, attack))
+        done(made[-1])
+    return made
+
+
+def _purified(loaded: Loaded, parts: Parts, method: Defense, run: Run, before: Metrics, attack: Attack | None) -> Made:
+    began = time.perf_counter()
+    outcome = method(loaded.model, parts.train, run)
+    seconds = time.perf_counter() - began
+    after = evaluate(outcome.model, parts.test, attack, run)
+    result = Result(
+        method=str(method),
+        configuration=outcome.method.configuration(),
+        data=parts.record("clean"),
+        run=run.describe(),
+        versions=versions(),
+        before=before,
+        after=after,
+        attack=str(attack) if attack else None,
+        seconds=seconds,
+        notes=outcome.notes | {"resolved": str(outcome.method)},
+    )
+    source = loaded.card or Card(architecture=loaded.architecture, classes=parts.train.classes, size=parts.train.size)
+    card = replace(
+        source,
+        classes=parts.train.classes,
+        size=parts.train.size,
+        data=result.data,
+        attack=result.attack or source.attack,
+        recipe=result.configuration,
+        seed=run.seed,
+        versions=result.versions,
+        metrics={"before": before.to_json(), "after": after.to_json()},
+        extra={"purified_from": source.sha256} if source.sha256 else {},
+    )
+    return Made(outcome.model, card, result, outcome.history, parts.indices)
+
+
+def evaluate_checkpoint(loaded: Loaded, dataset: Dataset, attack: Attack | None, run: Run) -> Result:
+    """Evaluate on the test split, or on all images where there is none."""
+    test = (dataset.train if dataset.test is None else dataset.test).decoded()
+    agree(loaded, test)
+    began = time.perf_counter()
+    metrics = evaluate(loaded.model, test, attack, run)
+    return Result(
+        method="evaluate",
+        configuration={"architecture": loaded.architecture},
+        data={"test": {"name": test.name, "count": len(test), "fingerprint": test.fingerprint}},
+        run=run.describe(),
+        versions=versions(),
+        after=metrics,
+        attack=str(attack) if attack else None,
+        seconds=time.perf_counter() - began,
+    )

@@ -1,0 +1,515 @@
+"""Stages: the layers found in real architectures, and what probing and tapping must not do to a network."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nad.errors import NadError
+from nad.extras import torchvision
+from nad.models.normalize import Normalized
+from nad.models.preact_resnet import PreActResNet18
+from nad.models.stages import Stage, find_stages, stage, tap
+from nad.models.wide_resnet import WideResNet
+
+models = torchvision("models")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An architecture, its stage ends, and the side of each one's map by the side of the image."""
+
+    label: str
+    build: Callable[[], nn.Module]
+    names: str
+    sides: dict[int, tuple[int, ...]]
+    layout: str = "nchw"
+    skip: int = 0
+
+    def expected(self, size: int) -> list[tuple[str, int, int, str, int]]:
+        pairs = zip(self.names.split(), self.sides[size], strict=True)
+        return [(name, side, side, self.layout, self.skip) for name, side in pairs if side * side >= 4]
+
+
+def from_torchvision(
+    label: str, names: str, sides: dict[int, tuple[int, ...]] | None = None, layout: str = "nchw"
+) -> Case:
+    return Case(label, lambda: getattr(models, label)(weights=None), names, sides or FOUR, layout)
+
+
+def from_timm(label: str, size: int | None, names: str, sides: dict[int, tuple[int, ...]], *how: object) -> Case:
+    def build() -> nn.Module:
+        timm = pytest.importorskip("timm")
+        return timm.create_model(label, pretrained=False, **({"img_size": size} if size else {}))
+
+    return Case(f"timm-{label}" + (f"-{size}" if size else ""), build, names, sides, *how)
+
+
+def vgg(label: str, names: str) -> Case:
+    def build() -> nn.Module:
+        """The network as it is, but for the width of its classifier: 120 million parameters take seconds to draw."""
+        with torch.device("meta"):
+            net = getattr(models, label)(weights=None)
+            net.classifier = nn.Sequential(nn.Linear(25088, 16), nn.ReLU(True), nn.Dropout(), nn.Linear(16, 10))
+        net.to_empty(device="cpu")
+        for module in net.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        return net
+
+    return Case(label, build, names, {32: (16, 8, 4, 2), 224: (112, 56, 28, 14)})
+
+
+def small_vit(layers: int = 4) -> nn.Module:
+    net = models.VisionTransformer(32, 4, layers, 2, 32, 64, num_classes=10)
+    nn.init.normal_(net.heads.head.weight)
+    return net
+
+
+FOUR = {32: (8, 4, 2, 1), 224: (56, 28, 14, 7)}
+LAYERS = "layer1 layer2 layer3 layer4"
+ODD = "features.1 features.3 features.5 features.7"
+DENSE = "features.denseblock1 features.denseblock2 features.denseblock3 features.denseblock4"
+QUARTERS = "blocks.2 blocks.5 blocks.8 blocks.11"
+ENCODER = " ".join(f"encoder.layers.encoder_layer_{i}" for i in (2, 5, 8, 11))
+CASES = [
+    Case("wrn-16-1", lambda: WideResNet(16, 1, 10), "block1 block2 block3", {32: (32, 16, 8), 224: (224, 112, 56)}),
+    Case("wrn-16-2", lambda: WideResNet(16, 2, 10), "block1 block2 block3", {32: (32, 16, 8)}),
+    Case("wrn-10-1", lambda: WideResNet(10, 1, 10), "block1 block2 block3", {32: (32, 16, 8)}),
+    Case("preactresnet18", lambda: PreActResNet18(10, 8), LAYERS, {32: (32, 16, 8, 4), 224: (224, 112, 56, 28)}),
+    from_torchvision("resnet18", LAYERS),
+    from_torchvision("resnet50", LAYERS),
+    from_torchvision("wide_resnet50_2", LAYERS),
+    from_torchvision("resnext50_32x4d", LAYERS),
+    vgg("vgg16", "features.8 features.15 features.22 features.29"),
+    vgg("vgg16_bn", "features.12 features.22 features.32 features.42"),
+    vgg("vgg19_bn", "features.12 features.25 features.38 features.51"),
+    from_torchvision("densenet121", DENSE),
+    from_torchvision("mobilenet_v2", "features.3 features.6 features.13 features.17"),
+    from_torchvision("mobilenet_v3_large", "features.3 features.6 features.12 features.15"),
+    from_torchvision("efficientnet_b0", "features.2 features.3 features.5 features.7"),
+    from_torchvision("convnext_tiny", ODD),
+    from_torchvision("regnet_y_400mf", " ".join(f"trunk_output.block{i}" for i in (1, 2, 3, 4))),
+    from_torchvision("shufflenet_v2_x1_0", "stage2 stage3 stage4", {32: (4, 2, 1), 224: (28, 14, 7)}),
+    from_torchvision("swin_t", ODD, layout="nhwc"),
+    Case("vit_b_16", lambda: models.vit_b_16(weights=None), ENCODER, {224: (14,) * 4}, "tokens", 1),
+    Case("vit-12-layers", lambda: small_vit(12), ENCODER, {32: (8,) * 4}, "tokens", 1),
+    from_timm("resnet18", None, LAYERS, FOUR),
+    from_timm("vit_tiny_patch16_224", 32, QUARTERS, {32: (2,) * 4}, "tokens", 1),
+    from_timm("vit_tiny_patch16_224", 224, QUARTERS, {224: (14,) * 4}, "tokens", 1),
+    from_timm("vit_small_patch14_reg4_dinov2", 56, QUARTERS, {56: (4,) * 4}, "tokens", 5),
+    from_timm("swin_tiny_patch4_window7_224", 32, "layers.0 layers.1 layers.2 layers.3", {32: FOUR[32]}, "nhwc"),
+    from_timm("swin_tiny_patch4_window7_224", 224, "layers.0 layers.1 layers.2 layers.3", {224: FOUR[224]}, "nhwc"),
+    from_timm("convnext_atto", None, "stages.0 stages.1 stages.2 stages.3", FOUR),
+    from_timm("densenet121", None, DENSE, FOUR),
+    from_timm("mobilenetv3_large_100", None, "blocks.1 blocks.2 blocks.4 blocks.5", FOUR),
+]
+SMALL = [case for case in CASES if min(case.sides) < 224]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def built(request: pytest.FixtureRequest) -> tuple[Case, nn.Module]:
+    torch.manual_seed(0)
+    return request.param, request.param.build()
+
+
+def over(cases: list[Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("built", cases, ids=lambda case: case.label, indirect=True)
+
+
+def pictures(size: int, count: int = 2) -> Tensor:
+    return torch.rand(count, 3, size, size)
+
+
+def hooks(model: nn.Module) -> int:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+def described(stages: tuple[Stage, ...]) -> list[tuple[str, int, int, str, int]]:
+    return [(s.name, s.height, s.width, s.layout, s.skip) for s in stages]
+
+
+def names(model: nn.Module, size: int = 32, limit: int = 4) -> list[str]:
+    return [s.name for s in find_stages(model, pictures(size), limit)]
+
+
+# The layers
+
+
+@over(CASES)
+def test_the_stages_of_known_architectures(built: tuple[Case, nn.Module]) -> None:
+    case, model = built
+    for size in case.sides:
+        found = find_stages(model, pictures(size, 1 if size > 100 else 2))
+        assert described(found) == case.expected(size)
+
+
+class Shell(nn.Module):
+    """A class of the user's around a network, with something of its own behind it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x * 2 - 1) / 4
+
+
+@pytest.mark.parametrize(
+    ("wrap", "prefix"),
+    [
+        (lambda net: nn.Sequential(nn.BatchNorm2d(3), net), "1."),
+        (lambda net: Normalized(net, (0.5,) * 3, (0.2,) * 3), "model."),
+        (lambda net: Shell(Shell(net)), "net.net."),
+    ],
+)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.label in ("wrn-16-1", "vgg16", "mobilenet_v2", "vit-12-layers")]
+)
+def test_names_of_a_wrapped_network_include_the_path(
+    wrap: Callable[[nn.Module], nn.Module], prefix: str, case: Case
+) -> None:
+    expected = [(prefix + name, *rest) for name, *rest in case.expected(32)]
+    assert described(find_stages(wrap(case.build()), pictures(32))) == expected
+
+
+def test_a_wide_resnet_has_the_shapes_of_the_paper() -> None:
+    found = find_stages(WideResNet(16, 1, 10), pictures(32))
+    assert [(s.channels, s.height, s.width) for s in found] == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+    assert [s.positions for s in found] == [1024, 256, 64]
+
+
+def test_images_need_not_be_square() -> None:
+    found = find_stages(WideResNet(16, 2, 10), torch.rand(2, 3, 32, 64))
+    assert [(s.channels, s.height, s.width, s.layout) for s in found] == [
+        (32, 32, 64, "nchw"),
+        (64, 16, 32, "nchw"),
+        (128, 8, 16, "nchw"),
+    ]
+    found = find_stages(models.swin_t(weights=None), torch.rand(2, 3, 64, 36))
+    assert [(s.channels, s.height, s.width, s.layout) for s in found] == [
+        (96, 16, 9, "nhwc"),
+        (192, 8, 5, "nhwc"),
+        (384, 4, 3, "nhwc"),
+        (768, 2, 2, "nhwc"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("depth", "limit", "expected"),
+    [(1, 4, [0]), (2, 4, [0, 1]), (4, 4, [0, 1, 2, 3]), (6, 4, [1, 2, 4, 5]), (6, 2, [2, 5]), (6, 3, [1, 3, 5])],
+)
+def test_one_resolution_is_tapped_at_even_parts_of_the_depth(depth: int, limit: int, expected: list[int]) -> None:
+    assert names(small_vit(depth), limit=limit) == [f"encoder.layers.encoder_layer_{i}" for i in expected]
+
+
+def test_the_limit_keeps_the_deepest() -> None:
+    assert names(WideResNet(16, 1, 10), limit=2) == ["block2", "block3"]
+    assert names(models.mobilenet_v2(weights=None), 64, limit=5)[0] == "features.1"
+
+
+def conv(inside: int, outside: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(inside, outside, 3, stride, 1), nn.BatchNorm2d(outside), nn.ReLU(inplace=True)]
+
+
+def head(channels: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10)]
+
+
+class SharedLayers(nn.Module):
+    """One ReLU and one pool object for all places, as in many hand-written networks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.relu, self.pool, self.answer = nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Linear(8 * 64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.relu(self.first(x)))
+        x = self.pool(self.relu(self.second(x)))
+        return self.answer(x.flatten(1))
+
+
+class Gated(nn.Module):
+    """A block with a residual path and a gate of one position, neither of which is the trunk."""
+
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
+        super().__init__()
+        self.path = nn.Sequential(*conv(inside, outside, stride), *conv(outside, outside))
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(outside, 4, 1), nn.Conv2d(4, outside, 1))
+        self.short = nn.Sequential(nn.AvgPool2d(stride), nn.Conv2d(inside, outside, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        path = self.path(x)
+        return self.short(x) + path * self.gate(path).sigmoid()
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        # a pool at the end of each block: the activation before it, not the block
+        (nn.Sequential(*(nn.Sequential(*conv(c, 8), *conv(8, 8), nn.MaxPool2d(2)) for c in (3, 8, 8)), *head(8)),
+         ["0.5", "1.5", "2.5"]),
+        # a pool at the start of each block belongs to the block's own resolution
+        (nn.Sequential(nn.Sequential(*conv(3, 8), *conv(8, 8)),
+                       nn.Sequential(nn.MaxPool2d(2), *conv(8, 8), *conv(8, 8)), *head(8)), ["0", "1"]),
+        # strides instead of pools
+        (nn.Sequential(nn.Sequential(*conv(3, 8), *conv(8, 8, 2), *conv(8, 8, 2)), *head(8)), ["0.2", "0.5", "0.8"]),
+        # two convolutions in all
+        (nn.Sequential(nn.Sequential(*conv(3, 8), nn.MaxPool2d(2), *conv(8, 8)), *head(8)), ["0.2", "0.6"]),
+        # an idle dropout computes nothing, and a larger map made by resizing is no stage
+        (nn.Sequential(*conv(3, 8), nn.Dropout(), nn.MaxPool2d(2), *conv(8, 8), nn.Upsample(scale_factor=3), *head(8)),
+         ["2", "7"]),
+        # stem, blocks and head convolution, with side paths of other sizes
+        (nn.Sequential(nn.Sequential(*conv(3, 8)), nn.Sequential(Gated(8, 8, 1), Gated(8, 8, 1)),
+                       nn.Sequential(Gated(8, 8, 2), Gated(8, 8, 1)), nn.Sequential(*conv(8, 8)), *head(8)), ["1", "2"]),
+        # what the last call of a shared layer gives is no earlier stage
+        (SharedLayers(), ["first", "relu"]),
+    ],
+    ids=["pool-last", "pool-first", "strides", "shallow", "dropout", "gated", "shared"],
+)  # fmt: skip
+def test_networks_of_the_users_own(model: nn.Module, expected: list[str]) -> None:
+    assert names(model) == expected
+
+
+def test_a_network_without_maps_is_refused() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 10))
+    with pytest.raises(NadError, match=r"no feature map of at least 4 positions in Sequential for images of 8x8"):
+        find_stages(model, pictures(8))
+
+
+# Probing leaves no trace
+
+
+@over(SMALL)
+def test_probing_leaves_no_trace(built: tuple[Case, nn.Module]) -> None:
+    case, model = built
+    model.train()
+    list(model.children())[0].eval()
+    before = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()], torch.get_rng_state()
+    x = pictures(min(case.sides))
+    before = (*before[:2], torch.get_rng_state())
+    find_stages(model, x)
+    assert all(torch.equal(value, before[0][key]) for key, value in model.state_dict().items())
+    assert [m.training for m in model.modules()] == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
+    assert hooks(model) == 0
+    assert all(p.grad is None for p in model.parameters())
+
+
+class Restless(nn.Module):
+    """Counts its calls in buffers, and is random in evaluation too."""
+
+    count: Tensor
+    seen: Tensor
+
+    def __init__(self, fail: bool = False) -> None:
+        super().__init__()
+        self.body, self.answer, self.fail = nn.Sequential(*conv(3, 8), *conv(8, 8)), nn.Linear(8, 10), fail
+        self.register_buffer("count", torch.zeros(1))
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        self.seen = self.seen + x.mean()
+        x = F.dropout(self.body(x), training=True)
+        if self.fail:
+            raise RuntimeError("not these images")
+        return self.answer(x.mean((2, 3)))
+
+
+def test_a_restless_network_is_put_back() -> None:
+    model, x = Restless(), pictures(8)
+    state, seen = torch.get_rng_state(), model.seen
+    find_stages(model, x)
+    assert model.count.item() == 0
+    assert model.seen is seen
+    assert model.seen.item() == 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_failing_probe_is_put_back() -> None:
+    model = Restless(fail=True)
+    with pytest.raises(RuntimeError, match="not these images"):
+        find_stages(model, pictures(8))
+    assert hooks(model) == 0
+    assert all(m.training for m in model.modules())
+    assert model.count.item() == 0
+
+
+# Tapping
+
+
+@over(SMALL)
+def test_tapping_changes_no_output(built: tuple[Case, nn.Module]) -> None:
+    case, model = built
+    model.eval()
+    x = pictures(min(case.sides))
+    stages = find_stages(model, x)
+    with torch.no_grad():
+        plain = model(x)
+        with tap(model, stages) as maps:
+            assert hooks(model) == len(stages)
+            tapped = model(x)
+            first = dict(maps)
+            model(1 - x)
+        assert hooks(model) == 0
+    assert torch.equal(plain, tapped)
+    assert [(name, *m.shape) for name, m in first.items()] == [
+        (s.name, len(x), s.channels, s.height, s.width) for s in stages
+    ]
+    assert not any(torch.equal(first[name], maps[name]) for name in first), "the second pass did not fill the taps"
+
+
+@over(SMALL)
+def test_a_gradient_reaches_what_each_tap_comes_from(built: tuple[Case, nn.Module]) -> None:
+    case, model = built
+    model.eval()
+    x = pictures(min(case.sides))
+    stages = find_stages(model, x)
+    with tap(model, stages) as maps:
+        model(x)
+    kernels = [p for p in model.parameters() if p.dim() == 4]
+    for found in stages:
+        within = [p for p in model.get_submodule(found.name).parameters() if p.dim() > 1]
+        wanted = [kernels[0], *within]
+        loss = maps[found.name].pow(2).sum(1).flatten(1).norm(dim=1).sum()
+        grads = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+        assert grads[0] is not None
+        assert grads[0].abs().sum() > 0
+        assert not within or any(g is not None and g.abs().sum() > 0 for g in grads[1:])
+
+
+class Rearranged(nn.Module):
+    """The same map with its axes in three orders."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nchw = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 6, 3, padding=1))
+        self.nhwc, self.tokens, self.answer = nn.Identity(), nn.Identity(), nn.Linear(6, 10)
+        self.extra = nn.Parameter(torch.randn(1, 3, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.nhwc(self.nchw(x).permute(0, 2, 3, 1))
+        x = self.tokens(torch.cat([self.extra.expand(len(x), -1, -1), x.flatten(1, 2)], 1))
+        return self.answer(x[:, 0] + x[:, 3:].mean(1))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16, 16), (1, 3, 16, 24)])
+def test_every_layout_gives_the_same_map(shape: tuple[int, ...]) -> None:
+    model, x = Rearranged(), torch.rand(shape)
+    stages = [stage(model, x, name) for name in ("nchw", "nhwc", "tokens")]
+    assert [(s.layout, s.skip) for s in stages] == [("nchw", 0), ("nhwc", 0), ("tokens", 3)]
+    with tap(model, stages) as maps:
+        model(x)
+    assert maps["nchw"].shape == (shape[0], 6, shape[2] // 2, shape[3] // 2)
+    assert torch.equal(maps["nhwc"], maps["nchw"])
+    assert torch.equal(maps["tokens"], maps["nchw"])
+
+
+def test_channels_last_memory_gives_the_same_map() -> None:
+    model, x = WideResNet(10, 1, 10).eval(), pictures(32)
+    stages = find_stages(model, x)
+    with torch.no_grad(), tap(model, stages) as plain:
+        model(x)
+    model.to(memory_format=torch.channels_last)
+    assert find_stages(model, x.to(memory_format=torch.channels_last)) == stages
+    with torch.no_grad(), tap(model, stages) as other:
+        model(x.to(memory_format=torch.channels_last))
+    for name, kept in plain.items():
+        torch.testing.assert_close(other[name], kept)
+
+
+@pytest.mark.parametrize("label", ["vgg16", "vgg16_bn"])
+def test_taps_are_not_overwritten_by_layers_that_work_in_place(label: str) -> None:
+    model = next(case for case in CASES if case.label == label).build().eval()
+    careful = copy.deepcopy(model)
+    for module in careful.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    x = pictures(32)
+    stages = [*find_stages(model, x), stage(model, x, "features.0"), stage(model, x, "features.19")]
+    with tap(model, stages) as maps, tap(careful, stages) as right:
+        model(x).sum().backward()
+        careful(x)
+    assert all(torch.equal(maps[s.name], right[s.name]) for s in stages)
+    assert min(maps["features.0"].min(), maps["features.19"].min()) < 0
+    assert all(isinstance(model.get_submodule(s.name), nn.ReLU) for s in stages[:4])
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in the context", "in the network"])
+def test_an_exception_takes_the_hooks_off(inside: bool) -> None:
+    model, x = Restless(), pictures(8)
+    stages = find_stages(model, x)
+    model.fail = not inside
+    with pytest.raises(RuntimeError), tap(model, stages):  # noqa: PT012
+        assert hooks(model) == len(stages)
+        model(x)
+        raise RuntimeError("in the context")
+    assert hooks(model) == 0
+
+
+def test_hooks_of_others_stay() -> None:
+    model, calls = WideResNet(10, 1, 10), []
+    handle = model.block1.register_forward_hook(lambda *_: calls.append(1))
+    with tap(model, find_stages(model, pictures(32))):
+        model(pictures(32))
+    assert hooks(model) == 1
+    assert len(calls) == 2
+    handle.remove()
+
+
+# Taps that the user names
+
+
+def test_a_named_layer() -> None:
+    model = WideResNet(16, 1, 10)
+    assert stage(model, pictures(32), "block2.layer.0") == Stage("block2.layer.0", 32, 16, 16, "nchw")
+    assert [stage(model, pictures(32), s.name) for s in find_stages(model, pictures(32))] == list(
+        find_stages(model, pictures(32))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("blok2", r"no layer 'blok2'; it has block2"),
+        ("zzz", r"no layer 'zzz'; it has conv1, block1, block2, block3, bn1, fc"),
+        ("block\x1b[2J", r"no layer 'block\?\[2J'"),
+        ("fc", r"'fc' cannot be tapped: expected a feature map .* got \(2, 10\)"),
+    ],
+)
+def test_a_name_that_cannot_be_tapped(name: str, message: str) -> None:
+    with pytest.raises(NadError, match=message):
+        stage(WideResNet(10, 1, 10), pictures(32), name)
+
+
+def test_a_layer_that_is_never_called_or_gives_no_tensor() -> None:
+    model = models.densenet121(weights=None)
+    model.spare = nn.Conv2d(3, 3, 1)
+    with pytest.raises(NadError, match="'spare' cannot be tapped: the forward pass does not call it"):
+        stage(model, pictures(32), "spare")
+    attention = "encoder.layers.encoder_layer_0.self_attention"
+    with pytest.raises(NadError, match="got no tensor"):
+        stage(small_vit(1), pictures(32), attention)
+
+
+def test_a_stage_of_another_network_cannot_be_tapped() -> None:
+    model = WideResNet(10, 1, 10)
+    with pytest.raises(NadError, match="no layer 'layer1'"), tap(model, [Stage("layer1", 64, 8, 8, "nchw")]):
+        pass
+    assert hooks(model) == 0
