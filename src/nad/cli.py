@@ -84,8 +84,8 @@ class Data:
 
 @app.command
 def train(
-    data: Data,
     *,
+    data: Data,
     model: str,
     out: Path,
     attack: str | None = None,
@@ -99,13 +99,20 @@ def train(
 
     Parameters
     ----------
-    model: Architecture; `nad list models` shows them.
-    out: Folder for the network and its result.
-    attack: Backdoor to plant, such as badnets:target=0,rate=0.1.
-    regime: How victims are trained: the paper's way without augmentation, or a strong one.
-    epochs: Passes over the images; the regime's where nothing is said.
-    augment: List such as crop/flip/cutout9, or none; the regime's where nothing is said.
-    overwrite: Replace a result that is there already.
+    model
+        Architecture; `nad list models` shows them.
+    out
+        Folder for the network and its result.
+    attack
+        Backdoor to plant, such as badnets:target=0,rate=0.1.
+    regime
+        How victims are trained: the paper's way without augmentation, or a strong one.
+    epochs
+        Passes over the images; the regime's where nothing is said.
+    augment
+        List such as crop/flip/cutout9, or none; the regime's where nothing is said.
+    overwrite
+        Replace a result that is there already.
     """
     planted = Attack.parse(attack) if attack else None
     names = None if augment is None else () if augment == "none" else tuple(augment.split("/"))
@@ -122,11 +129,11 @@ def train(
 @app.command
 def purify(
     checkpoint: Path,
-    data: Data,
     *,
+    data: Data,
     out: Path,
     model: str | None = None,
-    method: list[str] | None = None,
+    method: Annotated[list[str] | None, flag] = None,
     clean: float | None = None,
     attack: str | None = None,
     format: Format = "safetensors",
@@ -137,14 +144,22 @@ def purify(
 
     Parameters
     ----------
-    checkpoint: File or folder with the network; only ever read.
-    out: Folder for the purified network and its result.
-    model: Architecture, where the checkpoint has no card that says it.
-    method: Eraser, such as 'nad:beta=auto'; may be repeated. `nad list defenses` shows them.
-    clean: Fraction of the training split that the defense gets (0.05 where nothing is said).
-    attack: Only for evaluating before and after; no eraser sees it.
-    format: safetensors, or pt for a plain state dict.
-    overwrite: Replace a result that is there already.
+    checkpoint
+        File or folder with the network; only ever read.
+    out
+        Folder for the purified network and its result.
+    model
+        Architecture, where the checkpoint has no card that says it.
+    method
+        Eraser, such as 'nad:beta=auto'; may be repeated. `nad list defenses` shows them.
+    clean
+        Fraction of the training split that the defense gets (0.05 where nothing is said).
+    attack
+        Only for evaluating before and after; no eraser sees it.
+    format
+        safetensors, or pt for a plain state dict.
+    overwrite
+        Replace a result that is there already.
     """
     methods = [Defense.parse(m) for m in method or ["nad"]]
     judged = Attack.parse(attack) if attack else None
@@ -179,8 +194,8 @@ def purify(
 @app.command
 def evaluate(
     checkpoint: Path,
-    data: Data,
     *,
+    data: Data,
     model: str | None = None,
     attack: str | None = None,
     how: How = How(),
@@ -189,9 +204,12 @@ def evaluate(
 
     Parameters
     ----------
-    checkpoint: File or folder with the network.
-    model: Architecture, where the checkpoint has no card that says it.
-    attack: Trigger to measure with, such as badnets:target=0.
+    checkpoint
+        File or folder with the network.
+    model
+        Architecture, where the checkpoint has no card that says it.
+    attack
+        Trigger to measure with, such as badnets:target=0.
     """
     judged = Attack.parse(attack) if attack else None
     with how.run() as run:
@@ -207,8 +225,10 @@ def demonstrate(*, out: Path = Path("nad-demo"), overwrite: Annotated[bool, flag
 
     Parameters
     ----------
-    out: Folder for the networks, the result and the picture.
-    overwrite: Replace a demonstration that is there already.
+    out
+        Folder for the networks, the result and the picture.
+    overwrite
+        Replace a demonstration that is there already.
     """
     with new_folder(out, overwrite) as folder, how.run() as run:
         shown = demo(run)
@@ -229,8 +249,10 @@ def list_(
 
     Parameters
     ----------
-    what: One kind only.
-    json: Print one JSON object and nothing else on standard output.
+    what
+        One kind only.
+    json
+        Print one JSON object and nothing else on standard output.
     """
     methods: dict[str, Registry[Any]] = {"attacks": ATTACKS, "defenses": DEFENSES}
     names = {"models": create.NAMES, "data": sources.NAMES | {"PATH": sources.PATHS}}
@@ -256,9 +278,12 @@ def data(name: Literal["cifar10-jpeg"], *, out: Path, overwrite: Annotated[bool,
 
     Parameters
     ----------
-    name: What to make.
-    out: Folder for the Parquet files.
-    overwrite: Replace what is there already.
+    name
+        What to make.
+    out
+        Folder for the Parquet files.
+    overwrite
+        Replace what is there already.
     """
     original = sources.load("cifar10")
     if original.test is None:

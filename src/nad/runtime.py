@@ -71,6 +71,14 @@ class Run:
         return Fabric(accelerator=self.torch_device.type, devices=1, precision=precision)  # type: ignore[arg-type]
 
     @contextmanager
+    def seeded(self, name: str) -> Iterator[None]:
+        """torch's global generators seeded from the stream called `name` inside, and as they were after."""
+        devices = [torch.cuda.current_device()] if self.torch_device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(derive(self.seed, name))
+            yield
+
+    @contextmanager
     def inference(self) -> Iterator[None]:
         """No gradients, in this run's precision."""
         with torch.no_grad(), self.fabric.autocast():

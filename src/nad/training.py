@@ -125,8 +125,22 @@ def fit(
     Returns:
         One record an epoch: epoch, lr, each term's mean over the images, seconds.
 
-    Nothing in the loop waits for the device: terms are summed there and read once an epoch.
+    Nothing in the loop waits for the device: terms are summed there and read once an epoch. What a module draws
+    by itself (dropout) comes from the run's seed; the global random state is as before when this returns.
     """
+    with run.seeded("modules"):
+        return _fit(model, images, how, run, step, after_epoch, name)
+
+
+def _fit(
+    model: nn.Module,
+    images: ImageSet,
+    how: Recipe,
+    run: Run,
+    step: Step,
+    after_epoch: AfterEpoch | None,
+    name: str,
+) -> list[dict[str, Any]]:
     device = run.torch_device
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()

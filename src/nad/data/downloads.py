@@ -1,6 +1,7 @@
 """The sets that torchvision downloads."""
 
 import contextlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -29,6 +30,7 @@ class Download:
         train: its value for the training split.
         test: its value for the test split.
         files: what somebody without a connection has to fetch, and where below the set's folder it goes.
+        needs: a package that torchvision reads it with.
     """
 
     about: str
@@ -37,6 +39,7 @@ class Download:
     train: bool | str
     test: bool | str
     files: str
+    needs: str | None = None
 
 
 def _batches(about: str, kind: str, files: str) -> Download:
@@ -55,7 +58,7 @@ DOWNLOADS = {
     "kmnist": _digits("cursive Japanese characters, grey, 28x28, 60,000 + 10,000", "KMNIST"),
     "svhn": Download(
         "house numbers, 32x32, 73,257 + 26,032; needs scipy",
-        "SVHN", "split", "train", "test", "{train,test}_32x32.mat",
+        "SVHN", "split", "train", "test", "{train,test}_32x32.mat", "scipy",
     ),
     "stl10": Download(
         "10 kinds of things, 96x96, 5,000 + 8,000", "STL10", "split", "train", "test", "stl10_binary.tar.gz"
@@ -80,6 +83,8 @@ def read(name: str) -> tuple[Raw, Raw]:
         NadError: what failed, and where to put the files by hand.
     """
     entry = DOWNLOADS[name]
+    if entry.needs and importlib.util.find_spec(entry.needs) is None:
+        raise NadError(f"{name} is read by {entry.needs}, which is not installed. Run: pip install {entry.needs}")
     root = cache_folder() / name
     kind = getattr(torchvision("datasets"), entry.kind)
 
@@ -93,7 +98,7 @@ def read(name: str) -> tuple[Raw, Raw]:
             train, test = sets(root)
     except Exception as error:  # network, archive and file errors of torchvision, with no common base
         raise NadError(
-            f"{name} could not be downloaded or read ({printable(error)})\n"
+            f"{name} could not be downloaded or read ({printable(' '.join(str(error).split()))})\n"
             f"check the connection, or put {entry.files} in {printable(root)} by hand"
         ) from error
     return _raw(name, train, root), _raw(name, test, root)

@@ -1,0 +1,161 @@
+"""Schedules, batches and the loop (G8, G17)."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from nad.data.augment import Draws
+from nad.data.batches import Epoch
+from nad.data.images import ImageSet
+from nad.errors import NadError
+from nad.models.create import create
+from nad.runtime import Run
+from nad.training import RECIPES, REGIMES, Recipe, accuracy, cross_entropy, fit, predictions
+
+
+def tiny(n: int = 48, classes: int = 4, size: int = 8) -> ImageSet:
+    pixels = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return ImageSet(pixels, torch.arange(n) % classes, tuple("abcdefgh"[:classes]))
+
+
+def rates(recipe: Recipe, epochs: int) -> list[float]:
+    return [recipe.rate(e, 0, 10) for e in range(epochs)]
+
+
+def test_the_papers_rate_falls_to_a_tenth_every_two_epochs():
+    expected = [0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5]
+    assert rates(RECIPES["paper"], 10) == pytest.approx(expected)
+
+
+def test_the_released_codes_rate():
+    assert rates(RECIPES["reference"], 20) == pytest.approx([0.1, 0.1] + [0.01] * 18)
+    assert RECIPES["reference"].rate(20, 0, 10) == pytest.approx(1e-4)
+
+
+def test_the_victims_rate_ends_at_a_tenth():
+    assert rates(REGIMES["paper"], 24) == pytest.approx([0.1] * 20 + [0.01] * 4)
+
+
+def test_one_cycle_and_cosine_end_at_zero():
+    cycle = Recipe(epochs=10, lr=0.2, schedule="onecycle")
+    steps = [cycle.rate(e, s, 10) for e in range(10) for s in range(10)]
+    assert max(steps) == pytest.approx(0.2)
+    assert steps.index(max(steps)) == 20
+    assert steps[-1] == pytest.approx(0.2 * 0.01 / 0.8)
+    assert Recipe(epochs=10, lr=0.2, schedule="cosine").rate(5, 0, 10) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("n", "kept", "dropped"), [(500, 8, 8), (2500, 40, 39), (5000, 79, 78), (10000, 157, 157)])
+def test_steps_an_epoch(n, kept, dropped):
+    assert len(Epoch(torch.arange(n), Draws(), 64).bounds()) == kept
+    assert len(Epoch(torch.arange(n), Draws(), 64, min_batch=16).bounds()) == dropped
+
+
+def test_the_only_batch_is_never_dropped():
+    assert Epoch(torch.arange(5), Draws(), 64, min_batch=16).bounds() == [(0, 5)]
+
+
+def test_one_step_is_sgd_with_nesterov_momentum_and_weight_decay():
+    """Two full-batch epochs of a linear network against the update written out."""
+    images = tiny(8, 2, 4)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    weights = [p.detach().clone() for p in model.parameters()]
+    recipe = Recipe(epochs=2, lr=0.1, schedule="constant", batch=8, min_batch=1, weight_decay=0.01)
+    fit(model, images, recipe, Run(precision="fp32", device="cpu"))
+    velocity = [torch.zeros_like(w) for w in weights]
+    x, y = images.pixels.float().flatten(1) / 255, images.labels
+    for _ in range(2):
+        leaves = [w.requires_grad_() for w in weights]
+        grads = torch.autograd.grad(nn.functional.cross_entropy(x @ leaves[0].T + leaves[1], y), leaves)
+        grads = [g + 0.01 * w for g, w in zip(grads, weights)]
+        velocity = [0.9 * v + g for v, g in zip(velocity, grads)]
+        weights = [(w - 0.1 * (g + 0.9 * v)).detach() for w, g, v in zip(weights, grads, velocity)]
+    for parameter, expected in zip(model.parameters(), weights):
+        torch.testing.assert_close(parameter.detach(), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(precision):
+    def trained(seed: int) -> torch.Tensor:
+        model = create("wrn-10-1", 4)
+        recipe = Recipe(epochs=2, batch=16, augment=("crop", "flip", "cutout3"))
+        fit(model, tiny(), recipe, Run(seed=seed, precision=precision))
+        return torch.cat([v.flatten().float() for v in model.state_dict().values()])
+
+    assert torch.equal(trained(1), trained(1))
+    assert not torch.equal(trained(1), trained(2))
+
+
+def test_training_leaves_the_global_random_state_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(192, 4))
+    torch.manual_seed(7)
+    fit(model, tiny(), Recipe(epochs=1, batch=16), Run())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_dropout_is_seeded_too():
+    def trained() -> torch.Tensor:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(192, 4))
+        torch.manual_seed(torch.seed() % 2**32)
+        fit(model, tiny(), Recipe(epochs=1, batch=16), Run(seed=3))
+        return model[2].weight.detach().clone()
+
+    assert torch.equal(trained(), trained())
+
+
+def test_one_stored_order_or_a_new_one_every_epoch():
+    def orders(shuffle: str) -> list[list[int]]:
+        images = tiny(32)
+        seen: list[list[int]] = []
+
+        def step(model, x, y):
+            seen[-1].extend((x.flatten(1).sum(1) * 100).round().int().tolist())
+            return cross_entropy(model, x, y)
+
+        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+        seen.append([])
+        recipe = Recipe(epochs=3, batch=16, shuffle=shuffle)
+        fit(model, images, recipe, Run(), step, lambda *_: seen.append([]) or False)
+        return seen[:3]
+
+    once, every = orders("once"), orders("epoch")
+    assert once[0] == once[1] == once[2]
+    assert every[0] != every[1]
+    assert sorted(every[0]) == sorted(every[1])
+
+
+def test_history_and_stopping():
+    model = create("wrn-10-1", 4)
+    history = fit(model, tiny(), Recipe(epochs=9, batch=16), Run(), after_epoch=lambda e, m, r: e == 3)
+    assert [h["epoch"] for h in history] == [1, 2, 3]
+    assert all(math.isfinite(h["loss"]) and h["seconds"] > 0 for h in history)
+    assert not model.training
+
+
+def test_a_loss_that_explodes_is_an_error():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    with pytest.raises(NadError, match="the loss became"):
+        fit(model, tiny(), Recipe(epochs=60, lr=1e30, schedule="constant", batch=16), Run(precision="fp32"))
+
+
+def test_predictions_restore_the_mode_and_accuracy_counts():
+    model = create("wrn-10-1", 4)
+    model.train()
+    model.bn1.eval()
+    images = tiny()
+    predicted = predictions(model, images, Run())
+    assert model.training
+    assert not model.bn1.training
+    assert accuracy(model, images, Run()) == pytest.approx((predicted == images.labels).float().mean().item())
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"lr": float("nan")}])
+def test_impossible_recipes_are_refused(wrong):
+    with pytest.raises(NadError, match="expected epochs and batch >= 1 and lr > 0"):
+        Recipe(**wrong)
