@@ -1,4 +1,4 @@
-"""Attention and its loss against hand-computed values, an independent NumPy oracle and their invariances (G1-G4, G6)."""
+"""Attention and its loss against hand-computed values, a NumPy oracle and their invariances (G1-G4, G6)."""
 
 import math
 

@@ -24,7 +24,7 @@ from nad.models.checkpoints import Format, load
 from nad.pipeline import Made, evaluate_checkpoint, purify_checkpoint
 from nad.pipeline import train as train_network
 from nad.registry import Registry, options
-from nad.results import dumps, new_folder, write_json
+from nad.results import dumps, new_folder, resolved, write_json
 from nad.runtime import Device, Precision, Run
 from nad.training import REGIMES, adjusted
 
@@ -33,6 +33,7 @@ app = App(
     help="Erase backdoors from image classifiers by Neural Attention Distillation.",
     help_format="plaintext",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
 )
 flag = Parameter(negative=())
 
@@ -54,10 +55,11 @@ class How:
     @contextmanager
     def run(self) -> Iterator[Run]:
         run = Run(self.seed, self.device, self.precision)
-        if not self.json:
-            console.say(f"computing on {run.torch_device.type} in {run.resolved_precision}, seed {self.seed}")
+        chosen = f"{run.torch_device.type} in {run.resolved_precision}, seed {self.seed}"
         with console.progress(quiet=not sys.stderr.isatty()) as report:
             yield replace(run, progress=report)
+        if not self.json:  # said at the end, so that bad input gets its one or two lines and no other
+            console.say(f"computed on {chosen}")
 
 
 @Parameter(name="*")
@@ -74,8 +76,8 @@ class Data:
         if self.size is None:
             return sources.load(self.data)
         try:
-            high, _, wide = self.size.partition("x")
-            return sources.load(self.data, (int(high), int(wide or high)))
+            high, x, wide = self.size.partition("x")
+            return sources.load(self.data, (int(high), int(wide if x else high)))
         except ValueError as error:
             if isinstance(error, NadError):
                 raise
@@ -114,7 +116,7 @@ def train(
     overwrite
         Replace a result that is there already.
     """
-    planted = Attack.parse(attack) if attack else None
+    planted = None if attack is None else Attack.parse(attack)
     names = None if augment is None else () if augment == "none" else tuple(augment.split("/"))
     recipe = adjusted(REGIMES[regime], epochs=epochs, augment=names)
     with new_folder(out, overwrite) as folder, how.run() as run:
@@ -162,8 +164,10 @@ def purify(
         Replace a result that is there already.
     """
     methods = [Defense.parse(m) for m in method or ["nad"]]
-    judged = Attack.parse(attack) if attack else None
+    judged = None if attack is None else Attack.parse(attack)
     several = len(methods) > 1
+    if resolved(checkpoint).is_relative_to(resolved(out)):
+        raise NadError(f"--out {printable(out)} holds the checkpoint, which is only ever read; choose another folder")
     with new_folder(out, overwrite) as folder, how.run() as run:
         loaded = load(checkpoint, model)
         written: list[Made] = []
@@ -211,12 +215,12 @@ def evaluate(
     attack
         Trigger to measure with, such as badnets:target=0.
     """
-    judged = Attack.parse(attack) if attack else None
+    judged = None if attack is None else Attack.parse(attack)
     with how.run() as run:
         result = evaluate_checkpoint(load(checkpoint, model), data.load(), judged, run)
     if how.json:
         return console.raw(dumps(result.to_json()))
-    console.metrics_table([(checkpoint.name, result.after, result.seconds)])
+    console.metrics_table([(resolved(checkpoint).name, result.after, result.seconds)])
 
 
 @app.command(name="demo")
@@ -300,7 +304,7 @@ def main() -> None:
         console.fail(str(error))
         sys.exit(2)
     except cyclopts.CycloptsError as error:
-        console.fail(f"{error}\nTry: nad --help")
+        console.fail(f"{' '.join(str(error).split())}\nTry: nad --help")
         sys.exit(2)
     except KeyboardInterrupt:
         console.fail("stopped; nothing was written")
@@ -308,3 +312,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        console.fail(
+            f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}; nothing was written"
+        )
+        sys.exit(2)

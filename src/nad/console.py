@@ -23,11 +23,11 @@ def safe(text: object, limit: int = 200) -> str:
 
 
 def out() -> Console:
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
 
 
 def err() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def fail(message: str) -> None:
@@ -50,7 +50,7 @@ def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),
-        console=Console(stderr=True),
+        console=Console(stderr=True, emoji=False),
         disable=quiet,
         transient=True,
     )

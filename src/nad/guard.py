@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nad.attention import Operator, attention_map, distillation_loss, normalised
 from nad.models.stages import Stage, tap
 
-LEAST_SPREAD = 1e-3
+LEAST_SPREAD = 1e-6  # a map that is constant but for rounding has about 1e-7
 LEAST_GRADIENT = 1e-6
 PERTURBATION = 0.1
 

@@ -135,7 +135,7 @@ def train(dataset: Dataset, architecture: str, attack: Attack | None, how: Recip
         run=run.describe(),
         versions=versions(),
         after=metrics,
-        attack=str(attack) if attack else None,
+        attack=attack.explicit() if attack else None,
         seconds=seconds,
     )
     card = Card(
@@ -209,7 +209,7 @@ def _purified(loaded: Loaded, parts: Parts, method: Defense, run: Run, before: M
         versions=versions(),
         before=before,
         after=after,
-        attack=str(attack) if attack else None,
+        attack=attack.explicit() if attack else None,
         seconds=seconds,
         notes=outcome.notes | {"resolved": str(outcome.method)},
     )
@@ -242,6 +242,6 @@ def evaluate_checkpoint(loaded: Loaded, dataset: Dataset, attack: Attack | None,
         run=run.describe(),
         versions=versions(),
         after=metrics,
-        attack=str(attack) if attack else None,
+        attack=attack.explicit() if attack else None,
         seconds=time.perf_counter() - began,
     )

@@ -85,18 +85,23 @@ class Method:
 
     def __str__(self) -> str:
         """The shortest specification that gives this object: the fields that differ from their defaults."""
-        shown = [
-            f"{f.name}={show(getattr(self, f.name))}"
-            for f in dataclasses.fields(typing.cast(Any, self))
-            if getattr(self, f.name) != f.default
-        ]
-        return self.spec_name + (":" + ",".join(shown) if shown else "")
+        return self._written([f for f in self._fields() if getattr(self, f.name) != f.default])
+
+    def explicit(self) -> str:
+        """The specification with every option: what a card keeps, since a default may change one day."""
+        return self._written(self._fields())
+
+    def _fields(self) -> tuple[dataclasses.Field[Any], ...]:
+        return dataclasses.fields(typing.cast(Any, self))
+
+    def _written(self, fields: Iterable[dataclasses.Field[Any]]) -> str:
+        shown = ",".join(f"{f.name}={show(getattr(self, f.name))}" for f in fields)
+        return f"{self.spec_name}:{shown}" if shown else self.spec_name
 
     def configuration(self) -> dict[str, Any]:
         """Every field with its value, nested methods resolved: what a result records and a fingerprint covers."""
         return {"name": self.spec_name, "version": self.version} | {
-            f.name: v.configuration() if isinstance(v := getattr(self, f.name), Method) else v
-            for f in dataclasses.fields(typing.cast(Any, self))
+            f.name: v.configuration() if isinstance(v := getattr(self, f.name), Method) else v for f in self._fields()
         }
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -118,6 +118,12 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple | set) else str(value)
 
 
+FILES = frozenset(
+    ("result.json", "history.csv", "indices.json", "model.json", "model.safetensors", "model.pt", "attention.png")
+)
+"""What a result's folder holds, at any depth. A folder with anything else in it is never replaced."""
+
+
 @contextmanager
 def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` when the work is done, or disappears when it fails.
@@ -127,31 +133,68 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         NadError: no permission; `path` holds a result already (unless `overwrite`) or files that are not a result.
     """
-    shown = printable(path)
-    holds = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
-    if path.exists() and not path.is_dir():
-        raise NadError(f"--out {shown} is a file; expected a folder that does not exist yet")
-    if holds and "result.json" not in holds:
-        raise NadError(f"--out {shown} holds other files ({printable(holds[0])}, ...); choose a new folder")
-    if holds and not overwrite:
-        raise NadError(f"--out {shown} already holds a result; choose another folder or say --overwrite")
+    shown, place = printable(path), resolved(path)
+    made: list[Path] = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        with _writing(shown):
+            replaces = _holds_result(place, shown, overwrite)
+            made = [p for p in place.parents if not p.exists()]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            with _writing(shown):
+                _swap(temporary, place) if replaces else os.replace(temporary, place)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        for parent in made:
+            with suppress(OSError):  # it is not empty: the work is done, or somebody else uses it by now
+                parent.rmdir()
+
+
+def resolved(path: Path) -> Path:
+    """`path` from the root, through links and `~`."""
+    return Path(os.path.realpath(os.path.expanduser(path)))
+
+
+@contextmanager
+def _writing(shown: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise NadError(f"cannot write to --out {shown}: {error.strerror}; choose another folder") from error
+
+
+def _holds_result(place: Path, shown: str, overwrite: bool) -> bool:
+    """Whether there is a result that may be replaced; refuses everything else that is there."""
+    if not place.exists():
+        return False
+    if not place.is_dir():
+        raise NadError(f"--out {shown} is a file; expected a folder that does not exist yet")
+    if place == Path.cwd() or place.is_mount():
+        raise NadError(f"--out {shown} is the current folder or a mounted one; name a new folder inside it")
+    foreign = next((p for p in place.rglob("*") if not p.is_dir() and p.name not in FILES), None)
+    if foreign:
+        name = printable(foreign.relative_to(place))
+        raise NadError(f"--out {shown} holds other files, such as {name}; choose a new folder")
+    holds = any(place.iterdir())
+    if holds and not overwrite:
+        raise NadError(f"--out {shown} already holds a result; choose another folder or say --overwrite")
+    return holds
+
+
+def _swap(new: Path, place: Path) -> None:
+    """Put `new` where `place` is, which then no longer exists; if that fails, all is as it was."""
+    old = new.with_name(f"{new.name}.old")
+    os.replace(place, old)
     try:
-        os.chmod(temporary, 0o755)
-        yield temporary
-        if holds:
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, old)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.replace(new, place)
+    except BaseException:
+        os.replace(old, place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_history(path: Path, history: list[dict[str, Any]]) -> None:

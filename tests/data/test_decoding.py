@@ -200,6 +200,7 @@ def test_a_floating_point_picture_is_refused() -> None:
         one(encode(RGB[..., 0].astype(np.float32), "TIFF"))
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("side", [15, 11])  # above twice the limit Pillow raises, above once it only warns
 def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

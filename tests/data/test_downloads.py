@@ -136,13 +136,13 @@ class Fake:
 
 @pytest.fixture
 def fake(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(torchvision("datasets"), "SVHN", Fake)
+    monkeypatch.setattr(torchvision("datasets"), "STL10", Fake)
     return cache
 
 
 def test_a_download_appears_whole_and_quietly(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = load("svhn")
-    assert sorted(p.name for p in fake.iterdir()) == ["svhn"]
+    found = load("stl10")
+    assert sorted(p.name for p in fake.iterdir()) == ["stl10"]
     assert found.classes == ("bird", "cat?[2J", "dog")
     assert torch.equal(found.train.pixels[torch.arange(12)], torch.from_numpy(Fake.data))
     assert capsys.readouterr().out == ""
@@ -154,15 +154,22 @@ def test_a_failed_download_says_where_to_put_it(
 ) -> None:
     monkeypatch.setattr(Fake, "failure", failure)
     message = (
-        r"svhn could not be downloaded or read \(.*\)\ncheck the connection, or put .*_32x32.mat in .*svhn by hand"
+        r"stl10 could not be downloaded or read \(.*\)\ncheck the connection, or put stl10_binary.tar.gz in .*stl10 by"
     )
     with pytest.raises(NadError, match=message):
-        load("svhn")
+        load("stl10")
     assert list(fake.iterdir()) == []  # nothing half-written that would be taken for a complete set
 
 
 def test_an_interrupted_download_leaves_nothing(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fake, "failure", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        load("svhn")
+        load("stl10")
     assert list(fake.iterdir()) == []
+
+
+def test_a_missing_package_is_named_before_anything_is_downloaded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(NadError, match=r"svhn is read by scipy, which is not installed. Run: pip install scipy"):
+        load("svhn")
+    assert not cache.exists()

@@ -24,7 +24,7 @@ def natural(count: int) -> ImageSet:
     rng = np.random.default_rng(0)
     grey = [Image.fromarray(rng.integers(0, 256, (7, 7), dtype=np.uint8)).resize((32, 32)) for _ in range(count)]
     tints = rng.normal(0, 15, (count, 1, 1, 3))
-    pixels = np.stack([np.asarray(g) for g in grey])[..., None] + tints + rng.normal(0, 4, (count, 32, 32, 3))
+    pixels = np.stack([np.asarray(g) for g in grey])[..., None] + tints + rng.normal(0, 6, (count, 32, 32, 3))
     tensor = torch.from_numpy(pixels.clip(0, 255).astype(np.uint8)).permute(0, 3, 1, 2).contiguous()
     return ImageSet(tensor, torch.arange(count) % 3, ("bird", "cat", "dog"), "natural")
 
@@ -49,7 +49,7 @@ def test_round_trip(tmp_path: Path) -> None:
         pixels = after.decoded().pixels
         assert after.labels.tolist() == before.labels.tolist()
         assert torch.equal(pixels[torch.arange(6)], torch.stack([by_pillow(before.pixels[i]) for i in torch.arange(6)]))
-        assert 29 < psnr(pixels[torch.arange(6)], before.pixels[torch.arange(6)]) < 35
+        assert 31 < psnr(pixels[torch.arange(6)], before.pixels[torch.arange(6)]) < 35
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["natural-jpeg", "new", "test.parquet", "train.parquet"]
 
 

@@ -126,6 +126,8 @@ def test_class_folders(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "pets")
     (root / ".hidden").mkdir()
     (root / "cat" / ".thumb.png").write_bytes(b"not a picture")
+    (root / "cat" / ".cache").mkdir()
+    (root / "cat" / ".cache" / "thumb.png").write_bytes(png(PIXELS[0]))
     (root / "cat" / "notes.txt").write_text("no picture")
     (root / "README.md").write_text("about")
     found = load(str(root))

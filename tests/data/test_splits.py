@@ -30,6 +30,8 @@ def drawn(labels: torch.Tensor, indices: torch.Tensor, classes: int) -> list[int
         ([70, 20, 10], 0.5, [35, 10, 5]),
         ([30, 30, 30], 0.05, [2, 1, 1]),  # round(4.5) = 4 in all: equal remainders go to the first classes
         ([100, 3, 3], 0.05, [3, 1, 1]),  # round(5.3) = 5 in all, the small classes keep one each
+        ([19, 10, 11], 0.1, [2, 1, 1]),  # of 1.9, 1.0 and 1.1 the first is nearest to one more
+        ([100, 50, 3, 3], 0.05, [4, 2, 1, 1]),  # of 5 and 2.5 the first gives one up for the small classes
         ([10] * 10, 0.01, [1] * 10),  # one of each even where the total is smaller
         ([4, 0, 6], 0.5, [2, 0, 3]),  # nothing to draw from an empty class
         ([7, 5], 1.0, [7, 5]),

@@ -198,6 +198,9 @@ def test_fingerprint_sees_values_only() -> None:
     changed.fc.bias.data[0] += 1e-7
     assert weights_fingerprint(changed) != weights_fingerprint(model)
     assert weights_fingerprint(network().half()) != weights_fingerprint(model)
+    one, two = nn.Linear(2, 3), nn.Linear(3, 2)
+    orders = [nn.ModuleDict({"one": one, "two": two}), nn.ModuleDict({"two": two, "one": one})]
+    assert weights_fingerprint(orders[0]) == weights_fingerprint(orders[1])
 
 
 class Evil:
@@ -431,10 +434,15 @@ def test_model_overrides_the_card(tmp_path: Path) -> None:
     assert loaded.card.classes == NAMES
 
 
-@pytest.mark.parametrize("architecture", ["wrn-298-999", "preactresnet18:width=9999"])
-def test_a_card_cannot_ask_for_memory(tmp_path: Path, architecture: str) -> None:
+@pytest.mark.parametrize("architecture", ["wrn-10-999", "preactresnet18:width=9999"])
+def test_a_card_cannot_ask_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str) -> None:
+    def without_memory(*args: Any, **options: Any) -> nn.Module:
+        assert torch.get_default_device().type == "meta"
+        return create(*args, **options)
+
     save(tmp_path, network(), CARD)
     rewrite(tmp_path, architecture=architecture)
+    monkeypatch.setattr("nad.models.checkpoints.create", without_memory)
     with pytest.raises(NadError, match="does not fit"):
         load(tmp_path)
 

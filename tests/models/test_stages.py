@@ -1,7 +1,7 @@
 """Stages: the layers found in real architectures, and what probing and tapping must not do to a network."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -26,7 +26,7 @@ class Case:
     label: str
     build: Callable[[], nn.Module]
     names: str
-    sides: dict[int, tuple[int, ...]]
+    sides: Mapping[int, tuple[int, ...]]
     layout: str = "nchw"
     skip: int = 0
 
@@ -36,17 +36,24 @@ class Case:
 
 
 def from_torchvision(
-    label: str, names: str, sides: dict[int, tuple[int, ...]] | None = None, layout: str = "nchw"
+    label: str, names: str, sides: Mapping[int, tuple[int, ...]] | None = None, layout: str = "nchw"
 ) -> Case:
     return Case(label, lambda: getattr(models, label)(weights=None), names, sides or FOUR, layout)
 
 
-def from_timm(label: str, size: int | None, names: str, sides: dict[int, tuple[int, ...]], *how: object) -> Case:
+def from_timm(name: str, names: str, sides: Mapping[int, tuple[int, ...]], layout: str = "nchw", **how: object) -> Case:
     def build() -> nn.Module:
-        timm = pytest.importorskip("timm")
-        return timm.create_model(label, pretrained=False, **({"img_size": size} if size else {}))
+        return pytest.importorskip("timm").create_model(name, pretrained=False, **how)
 
-    return Case(f"timm-{label}" + (f"-{size}" if size else ""), build, names, sides, *how)
+    label = "-".join(["timm", name, *([str(how["img_size"])] if "img_size" in how else [])])
+    return Case(label, build, names, sides, layout, int(layout == "tokens"))
+
+
+def timm_swin(size: int) -> Case:
+    """Narrow, because its weights are slow to draw."""
+    stages, sides = "layers.0 layers.1 layers.2 layers.3", {size: FOUR[size]}
+    name = "swin_tiny_patch4_window7_224"
+    return from_timm(name, stages, sides, "nhwc", img_size=size, embed_dim=24, num_heads=(1, 2, 4, 8))
 
 
 def vgg(label: str, names: str) -> Case:
@@ -96,32 +103,35 @@ CASES = [
     from_torchvision("regnet_y_400mf", " ".join(f"trunk_output.block{i}" for i in (1, 2, 3, 4))),
     from_torchvision("shufflenet_v2_x1_0", "stage2 stage3 stage4", {32: (4, 2, 1), 224: (28, 14, 7)}),
     from_torchvision("swin_t", ODD, layout="nhwc"),
-    Case("vit_b_16", lambda: models.vit_b_16(weights=None), ENCODER, {224: (14,) * 4}, "tokens", 1),
     Case("vit-12-layers", lambda: small_vit(12), ENCODER, {32: (8,) * 4}, "tokens", 1),
-    from_timm("resnet18", None, LAYERS, FOUR),
-    from_timm("vit_tiny_patch16_224", 32, QUARTERS, {32: (2,) * 4}, "tokens", 1),
-    from_timm("vit_tiny_patch16_224", 224, QUARTERS, {224: (14,) * 4}, "tokens", 1),
-    from_timm("vit_small_patch14_reg4_dinov2", 56, QUARTERS, {56: (4,) * 4}, "tokens", 5),
-    from_timm("swin_tiny_patch4_window7_224", 32, "layers.0 layers.1 layers.2 layers.3", {32: FOUR[32]}, "nhwc"),
-    from_timm("swin_tiny_patch4_window7_224", 224, "layers.0 layers.1 layers.2 layers.3", {224: FOUR[224]}, "nhwc"),
-    from_timm("convnext_atto", None, "stages.0 stages.1 stages.2 stages.3", FOUR),
-    from_timm("densenet121", None, DENSE, FOUR),
-    from_timm("mobilenetv3_large_100", None, "blocks.1 blocks.2 blocks.4 blocks.5", FOUR),
+    from_timm("resnet18", LAYERS, FOUR),
+    from_timm("vit_tiny_patch16_224", QUARTERS, {32: (2,) * 4}, "tokens", img_size=32),
+    timm_swin(32),
+    from_timm("convnext_atto", "stages.0 stages.1 stages.2 stages.3", FOUR),
+    from_timm("densenet121", DENSE, FOUR),
+    from_timm("mobilenetv3_large_100", "blocks.1 blocks.2 blocks.4 blocks.5", FOUR),
+    Case("vit_b_16", lambda: models.vit_b_16(weights=None), ENCODER, {224: (14,) * 4}, "tokens", 1),
+    from_timm("vit_tiny_patch16_224", QUARTERS, {224: (14,) * 4}, "tokens", img_size=224),
+    timm_swin(224),
 ]
-SMALL = [case for case in CASES if min(case.sides) < 224]
+SMALL = [case for case in CASES if 32 in case.sides]  # a prefix: pytest then builds each network once for all tests
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="module")
-def built(request: pytest.FixtureRequest) -> tuple[Case, nn.Module]:
+def built(request: pytest.FixtureRequest, _one_thread: None) -> tuple[Case, nn.Module]:
     torch.manual_seed(0)
     return request.param, request.param.build()
 
@@ -200,12 +210,13 @@ def test_images_need_not_be_square() -> None:
         (64, 16, 32, "nchw"),
         (128, 8, 16, "nchw"),
     ]
-    found = find_stages(models.swin_t(weights=None), torch.rand(2, 3, 64, 36))
+    swin = models.SwinTransformer([4, 4], 8, [1] * 4, [1, 2, 4, 8], [7, 7], num_classes=10)
+    found = find_stages(swin, torch.rand(2, 3, 64, 36))
     assert [(s.channels, s.height, s.width, s.layout) for s in found] == [
-        (96, 16, 9, "nhwc"),
-        (192, 8, 5, "nhwc"),
-        (384, 4, 3, "nhwc"),
-        (768, 2, 2, "nhwc"),
+        (8, 16, 9, "nhwc"),
+        (16, 8, 5, "nhwc"),
+        (32, 4, 3, "nhwc"),
+        (64, 2, 2, "nhwc"),
     ]
 
 
@@ -258,32 +269,59 @@ class Gated(nn.Module):
         return self.short(x) + path * self.gate(path).sigmoid()
 
 
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        # a pool at the end of each block: the activation before it, not the block
-        (nn.Sequential(*(nn.Sequential(*conv(c, 8), *conv(8, 8), nn.MaxPool2d(2)) for c in (3, 8, 8)), *head(8)),
-         ["0.5", "1.5", "2.5"]),
-        # a pool at the start of each block belongs to the block's own resolution
-        (nn.Sequential(nn.Sequential(*conv(3, 8), *conv(8, 8)),
-                       nn.Sequential(nn.MaxPool2d(2), *conv(8, 8), *conv(8, 8)), *head(8)), ["0", "1"]),
-        # strides instead of pools
-        (nn.Sequential(nn.Sequential(*conv(3, 8), *conv(8, 8, 2), *conv(8, 8, 2)), *head(8)), ["0.2", "0.5", "0.8"]),
-        # two convolutions in all
-        (nn.Sequential(nn.Sequential(*conv(3, 8), nn.MaxPool2d(2), *conv(8, 8)), *head(8)), ["0.2", "0.6"]),
-        # an idle dropout computes nothing, and a larger map made by resizing is no stage
-        (nn.Sequential(*conv(3, 8), nn.Dropout(), nn.MaxPool2d(2), *conv(8, 8), nn.Upsample(scale_factor=3), *head(8)),
-         ["2", "7"]),
-        # stem, blocks and head convolution, with side paths of other sizes
-        (nn.Sequential(nn.Sequential(*conv(3, 8)), nn.Sequential(Gated(8, 8, 1), Gated(8, 8, 1)),
-                       nn.Sequential(Gated(8, 8, 2), Gated(8, 8, 1)), nn.Sequential(*conv(8, 8)), *head(8)), ["1", "2"]),
-        # what the last call of a shared layer gives is no earlier stage
-        (SharedLayers(), ["first", "relu"]),
-    ],
-    ids=["pool-last", "pool-first", "strides", "shallow", "dropout", "gated", "shared"],
-)  # fmt: skip
-def test_networks_of_the_users_own(model: nn.Module, expected: list[str]) -> None:
-    assert names(model) == expected
+HANDWRITTEN = {
+    "a pool ends each block: the activation before it": (
+        [nn.Sequential(*conv(inside, 8), *conv(8, 8), nn.MaxPool2d(2)) for inside in (3, 8, 8)],
+        "0.5 1.5 2.5",
+    ),
+    "a pool that starts a block belongs to the block": (
+        [nn.Sequential(*conv(3, 8), *conv(8, 8)), nn.Sequential(nn.MaxPool2d(2), *conv(8, 8), *conv(8, 8))],
+        "0 1",
+    ),
+    "strides instead of pools": ([nn.Sequential(*conv(3, 8), *conv(8, 8, 2), *conv(8, 8, 2))], "0.2 0.5 0.8"),
+    "two convolutions": ([nn.Sequential(*conv(3, 8), nn.MaxPool2d(2), *conv(8, 8))], "0.2 0.6"),
+    "an idle dropout and a resized map": (
+        [*conv(3, 8), nn.Dropout(), nn.MaxPool2d(2), *conv(8, 8), nn.Upsample(scale_factor=2)],
+        "2 7",
+    ),
+    "stem, blocks with side paths, head": (
+        [
+            nn.Sequential(*conv(3, 8)),
+            nn.Sequential(Gated(8, 8, 1), Gated(8, 8, 1)),
+            nn.Sequential(Gated(8, 8, 2), Gated(8, 8, 1)),
+            nn.Sequential(*conv(8, 8)),
+        ],
+        "1 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("layers", "expected"), HANDWRITTEN.values(), ids=HANDWRITTEN)
+def test_handwritten_networks(layers: list[nn.Module], expected: str) -> None:
+    assert names(nn.Sequential(*layers, *head(8))) == expected.split()
+
+
+def test_a_layer_used_at_several_places_is_no_stage_but_at_the_last() -> None:
+    assert names(SharedLayers()) == ["first", "relu"]
+
+
+class Discarding(nn.Module):
+    """Computes something after its answer, and drops it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Sequential(*conv(3, 8), *conv(8, 8)), nn.Sequential(*conv(8, 8, 2), *conv(8, 8)))
+        self.spare, self.answer = nn.Sequential(*conv(8, 8, 2), *conv(8, 8)), nn.Sequential(*head(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        answer = self.answer(x)
+        self.spare(x)
+        return answer
+
+
+def test_what_the_answer_does_not_need_is_no_stage() -> None:
+    assert names(Discarding()) == ["body.0", "body.1"]
 
 
 def test_a_network_without_maps_is_refused() -> None:
@@ -297,22 +335,25 @@ def test_a_network_without_maps_is_refused() -> None:
 
 @over(SMALL)
 def test_probing_leaves_no_trace(built: tuple[Case, nn.Module]) -> None:
-    case, model = built
+    _, model = built
     model.train()
-    list(model.children())[0].eval()
-    before = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()], torch.get_rng_state()
-    x = pictures(min(case.sides))
-    before = (*before[:2], torch.get_rng_state())
+    next(model.children()).eval()
+    x = pictures(32)
+    weights, modes, random = (
+        copy.deepcopy(model.state_dict()),
+        [m.training for m in model.modules()],
+        torch.get_rng_state(),
+    )
     find_stages(model, x)
-    assert all(torch.equal(value, before[0][key]) for key, value in model.state_dict().items())
-    assert [m.training for m in model.modules()] == before[1]
-    assert torch.equal(torch.get_rng_state(), before[2])
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert [m.training for m in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), random)
     assert hooks(model) == 0
     assert all(p.grad is None for p in model.parameters())
 
 
 class Restless(nn.Module):
-    """Counts its calls in buffers, and is random in evaluation too."""
+    """Counts its calls in buffers, fails where it should, and is random in evaluation too."""
 
     count: Tensor
     seen: Tensor
@@ -324,6 +365,7 @@ class Restless(nn.Module):
         self.register_buffer("seen", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
+        self.modes = {module.training for module in self.modules()}
         self.count += 1
         self.seen = self.seen + x.mean()
         x = F.dropout(self.body(x), training=True)
@@ -336,6 +378,7 @@ def test_a_restless_network_is_put_back() -> None:
     model, x = Restless(), pictures(8)
     state, seen = torch.get_rng_state(), model.seen
     find_stages(model, x)
+    assert model.modes == {False}
     assert model.count.item() == 0
     assert model.seen is seen
     assert model.seen.item() == 0
@@ -356,9 +399,9 @@ def test_a_failing_probe_is_put_back() -> None:
 
 @over(SMALL)
 def test_tapping_changes_no_output(built: tuple[Case, nn.Module]) -> None:
-    case, model = built
+    _, model = built
     model.eval()
-    x = pictures(min(case.sides))
+    x = pictures(32)
     stages = find_stages(model, x)
     with torch.no_grad():
         plain = model(x)
@@ -377,15 +420,15 @@ def test_tapping_changes_no_output(built: tuple[Case, nn.Module]) -> None:
 
 @over(SMALL)
 def test_a_gradient_reaches_what_each_tap_comes_from(built: tuple[Case, nn.Module]) -> None:
-    case, model = built
+    _, model = built
     model.eval()
-    x = pictures(min(case.sides))
+    x = pictures(32)
     stages = find_stages(model, x)
     with tap(model, stages) as maps:
         model(x)
     kernels = [p for p in model.parameters() if p.dim() == 4]
     for found in stages:
-        within = [p for p in model.get_submodule(found.name).parameters() if p.dim() > 1]
+        within = list(model.get_submodule(found.name).parameters())
         wanted = [kernels[0], *within]
         loss = maps[found.name].pow(2).sum(1).flatten(1).norm(dim=1).sum()
         grads = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
@@ -395,25 +438,28 @@ def test_a_gradient_reaches_what_each_tap_comes_from(built: tuple[Case, nn.Modul
 
 
 class Rearranged(nn.Module):
-    """The same map with its axes in three orders."""
+    """The same map with its axes in three orders, and once in windows."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 6) -> None:
         super().__init__()
-        self.nchw = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 6, 3, padding=1))
-        self.nhwc, self.tokens, self.answer = nn.Identity(), nn.Identity(), nn.Linear(6, 10)
-        self.extra = nn.Parameter(torch.randn(1, 3, 6))
+        self.nchw = nn.Sequential(nn.Conv2d(3, channels, 3, 2, 1), nn.Conv2d(channels, channels, 3, padding=1))
+        self.nhwc, self.doubled, self.tokens, self.windows = (nn.Identity() for _ in range(4))
+        self.extra = nn.Parameter(torch.randn(1, 5, channels))
+        self.answer = nn.Linear(channels, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.nhwc(self.nchw(x).permute(0, 2, 3, 1))
+        x = self.nchw(x).permute(0, 2, 3, 1)
+        x = self.nhwc(self.doubled(torch.cat([x, x], 3))[..., : x.shape[3]])
         x = self.tokens(torch.cat([self.extra.expand(len(x), -1, -1), x.flatten(1, 2)], 1))
-        return self.answer(x[:, 0] + x[:, 3:].mean(1))
+        x = x[:, :1] + self.windows(x[:, 5:].unflatten(1, (-1, 2))).mean(2)
+        return self.answer(x.mean(1))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 16, 16), (1, 3, 16, 24)])
+@pytest.mark.parametrize("shape", [(2, 3, 16, 16), (1, 3, 16, 24), (2, 3, 4, 4)])
 def test_every_layout_gives_the_same_map(shape: tuple[int, ...]) -> None:
     model, x = Rearranged(), torch.rand(shape)
     stages = [stage(model, x, name) for name in ("nchw", "nhwc", "tokens")]
-    assert [(s.layout, s.skip) for s in stages] == [("nchw", 0), ("nhwc", 0), ("tokens", 3)]
+    assert [(s.layout, s.skip) for s in stages] == [("nchw", 0), ("nhwc", 0), ("tokens", 5)]
     with tap(model, stages) as maps:
         model(x)
     assert maps["nchw"].shape == (shape[0], 6, shape[2] // 2, shape[3] // 2)
@@ -421,12 +467,22 @@ def test_every_layout_gives_the_same_map(shape: tuple[int, ...]) -> None:
     assert torch.equal(maps["tokens"], maps["nchw"])
 
 
+def test_where_channels_and_positions_look_alike_the_map_before_decides() -> None:
+    model, x = Rearranged(8), pictures(16)
+    assert [stage(model, x, name).layout for name in ("nchw", "doubled", "nhwc")] == ["nchw", "nhwc", "nhwc"]
+
+
+def test_windows_are_no_map() -> None:
+    with pytest.raises(NadError, match=r"'windows' cannot be tapped: .* got \(2, 32, 2, 6\)"):
+        stage(Rearranged(), pictures(16), "windows")
+
+
 def test_channels_last_memory_gives_the_same_map() -> None:
     model, x = WideResNet(10, 1, 10).eval(), pictures(32)
     stages = find_stages(model, x)
     with torch.no_grad(), tap(model, stages) as plain:
         model(x)
-    model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert find_stages(model, x.to(memory_format=torch.channels_last)) == stages
     with torch.no_grad(), tap(model, stages) as other:
         model(x.to(memory_format=torch.channels_last))
@@ -499,7 +555,7 @@ def test_a_name_that_cannot_be_tapped(name: str, message: str) -> None:
 
 
 def test_a_layer_that_is_never_called_or_gives_no_tensor() -> None:
-    model = models.densenet121(weights=None)
+    model = WideResNet(10, 1, 10)
     model.spare = nn.Conv2d(3, 3, 1)
     with pytest.raises(NadError, match="'spare' cannot be tapped: the forward pass does not call it"):
         stage(model, pictures(32), "spare")

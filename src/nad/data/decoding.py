@@ -84,7 +84,7 @@ class EncodedImages:
         """
         seen: Counter[tuple[int, int]] = Counter()
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
             for start in range(0, len(pictures), CHUNK):
                 indices = range(start, min(start + CHUNK, len(pictures)))
                 for index, payload in zip(indices, pictures.fetch(indices)):
@@ -131,7 +131,7 @@ def _blamed_on(pictures: Pictures, index: int) -> Iterator[None]:
         yield
     except NadError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
         raise NadError(f"{pictures.name(index)} has more than {limit} and is not decoded; remove it") from error
     except Exception as error:  # the decoders raise anything from SyntaxError to struct.error
@@ -156,9 +156,7 @@ def decode(payload: Payload, size: tuple[int, int]) -> np.ndarray:
             turn = UPRIGHT.get(_orientation(file))
             image = _rgb(file if turn is None else file.transpose(turn))
     height, width = size
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _opened(payload: bytes | Path) -> Image.Image:

@@ -163,7 +163,7 @@ def _draw(pen: _Pen, name: str) -> None:
         case ["speed", "limit", digits]:
             pen.disc(_RED, 1)
             pen.disc(_WHITE, 0.76)
-            pen.text(_BLACK, digits, 0.98)
+            pen.text(_BLACK, digits, 0.94)
         case ["end", "of", "limits"]:
             pen.disc(_BLACK, 1)
             pen.disc(_WHITE, 0.94)
@@ -190,7 +190,7 @@ class _Scene:
     def photograph(self, templates: NDArray[np.uint32], labels: NDArray[np.int64]) -> NDArray[np.uint8]:
         """uint8 (n, 3, size, size) of the signs `labels`."""
         scene = self._background()
-        tilt, radius = self._uniform(-0.26, 0.26), self._uniform(0.48, 0.78)
+        tilt, radius = self._uniform(-0.26, 0.26), self._uniform(0.42, 0.78)
         x, y = (self._uniform(-0.6, 0.6) * (1 - radius) for _ in range(2))
         pole = self._uniform(0.02, 0.07)
         self._paint(scene, (x - tilt, y + 1, pole, np.ones_like(pole), tilt), self._greys())
@@ -198,7 +198,7 @@ class _Scene:
         self._occlude(scene, (x, y, radius))
         self._light(scene)
         scene = self._blur(scene)
-        scene += self._each(self._uniform(1, 12)) * self.rng.standard_normal(scene.shape, dtype=np.float32)
+        scene += self._each(self._uniform(2, 16)) * self.rng.standard_normal(scene.shape, dtype=np.float32)
         return np.clip(scene + 0.5, 0, 255).astype(np.uint8)
 
     def _uniform(self, low: float = 0, high: float = 1, *shape: int) -> Floats:
@@ -298,7 +298,7 @@ class _Scene:
         """Out of focus and moving: a Gaussian of its own widths and direction for each image."""
         unit = self.size / 32
         reach = round(2 * unit)
-        near, far = self._uniform(0.3, 0.9) * unit, self._uniform(0.3, 1.4) * unit
+        near, far = self._uniform(0.3, 0.9) * unit, self._uniform(0.3, 1.6) * unit
         cos, sin = _direction(self._uniform(0, np.pi))
         padded = np.pad(scene, ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="edge")
         dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1, 1)

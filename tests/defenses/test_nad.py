@@ -1,0 +1,249 @@
+"""The distillation itself (G5), its controls, its choices and its teachers."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nad.attention import distances, distillation_loss, normalised_difference, reduced
+from nad.data.images import ImageSet
+from nad.data.synthetic import signs
+from nad.defenses import DEFENSES, NAD, Finetune, Scratch
+from nad.defenses.distillation import Taps, base_betas, distil, find_taps
+from nad.errors import NadError
+from nad.models.card import Card
+from nad.models.checkpoints import save
+from nad.models.create import create
+from nad.models.stages import find_stages, tap
+from nad.runtime import Run
+from nad.training import Recipe
+
+RUN = Run(seed=3)
+RELEASED = (500.0, 1000.0, 1000.0)
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    return signs("train", 96, size=16)
+
+
+@pytest.fixture
+def model():
+    return create("wrn-10-1", 12)
+
+
+def weights(model) -> torch.Tensor:
+    return torch.cat([v.flatten().float() for v in model.state_dict().values()])
+
+
+def quick(text: str):
+    return DEFENSES.create(text)
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        "lr=0.02,epochs=2,batch=32",
+        "lr=0.1,epochs=2,batch=32,augment=crop/cutout3,recipe=paper",
+        "lr=0.05,epochs=3,batch=32,schedule=cosine",
+    ],
+)
+def test_beta_zero_is_finetuning_bit_for_bit(model, images, student):
+    control = quick(f"nad:beta=0,{student}")(model, images, RUN).model
+    tuned = quick(f"finetune:{student}")(model, images, RUN).model
+    assert torch.equal(weights(control), weights(tuned))
+    moved = quick(f"nad:beta=5,{student}")(model, images, RUN).model
+    assert not torch.equal(weights(moved), weights(tuned))
+
+
+def test_no_teacher_is_made_that_no_term_needs(model, images, monkeypatch):
+    monkeypatch.setattr(NAD, "taught", lambda *a: pytest.fail("a teacher was made"))
+    quick("nad:beta=0/0/0,lr=0.02,epochs=1,batch=32")(model, images, RUN)
+
+
+def test_a_term_of_weight_zero_is_not_computed(model, images):
+    history = quick("nad:beta=0/2/0,lr=0.02,epochs=1,batch=32,teacher=(finetune:lr=0.1)")(model, images, RUN).history
+    assert [k for k in history[0] if k.startswith("attention")] == ["attention_2"]
+
+
+def test_the_attention_term_reaches_the_first_convolution(model, images):
+    """The regression test for a term that is detached from the graph, as it was in the released code for a year."""
+    teacher = create("wrn-10-1", 12, seed=9).eval()
+    x, y = images.pixels[:16].float() / 255, images.labels[:16]
+    stages = find_stages(model, x[:1])
+
+    def gradient(beta: float) -> torch.Tensor:
+        with tap(model, stages) as s, tap(teacher, stages) as t:
+            loss = F.cross_entropy(model(x), y)
+            with torch.no_grad():
+                teacher(x)
+            loss = loss + beta * sum(distillation_loss(s[g.name], t[g.name]) for g in stages)
+        return torch.autograd.grad(loss, model.conv1.weight)[0]
+
+    plain, with_term = gradient(0.0), gradient(1.0)
+    assert ((with_term - plain).norm() / plain.norm()).item() > 1e-3
+
+
+def test_the_teacher_is_frozen(model, images):
+    teacher = create("wrn-10-1", 12, seed=9)
+    before = weights(teacher)
+    taps = find_taps(model, teacher, images, RUN, "sum", 2.0)
+    distil(copy.deepcopy(model), teacher, taps, [1.0] * 3, images, Recipe(epochs=2, batch=32), RUN, ("sum", 2.0, "sq"))
+    assert torch.equal(weights(teacher), before), "parameters, BatchNorm buffers and their counters"
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_term_alone_halves_the_distance_in_fifty_steps(model, images, precision):
+    teacher = create("wrn-10-1", 12, seed=9).eval()
+    x = images.pixels[:32].float() / 255
+    stages = find_stages(model, x[:1])
+    run = Run(precision=precision)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+    seen = []
+    with tap(model, stages) as s, tap(teacher, stages) as t:
+        for _ in range(50):
+            with run.fabric.autocast():
+                model(x)
+            with run.inference():
+                teacher(x)
+            differences = [normalised_difference(s[g.name], t[g.name], "sum", 2.0) for g in stages]
+            seen.append([distances(d.detach()).mean().item() for d in differences])
+            optimizer.zero_grad()
+            sum(reduced(d, "sq") for d in differences).backward()
+            optimizer.step()
+    assert sum(seen[-1]) <= sum(seen[0]) / 2
+
+
+def test_more_beta_means_less_distance(model, images):
+    def ends(beta: float) -> float:
+        spec = f"nad:beta={beta},lr=0.02,epochs=4,batch=32,teacher=(finetune:lr=0.2,epochs=8)"
+        return quick(spec)(model, images, RUN).history[-1]["d_3"]
+
+    weak, middle, strong = ends(0.01), ends(5), ends(100)
+    assert weak > middle > strong
+
+
+@pytest.mark.parametrize(
+    ("form", "beta"), [("mse", RELEASED), ("sq", tuple(b / p for b, p in zip(RELEASED, (256, 64, 16))))]
+)
+def test_released_betas_mean_the_same_in_both_conventions(model, images, form, beta):
+    method = NAD(beta=beta, loss=form, lr=0.02, epochs=1, batch=32, teacher=Finetune(lr=0.1, epochs=1))
+    loss = method(model, images, Run(precision="fp32")).history[0]["loss"]
+    reference = NAD(beta=RELEASED, loss="mse", lr=0.02, epochs=1, batch=32, teacher=Finetune(lr=0.1, epochs=1))
+    assert loss == pytest.approx(reference(model, images, Run(precision="fp32")).history[0]["loss"], rel=1e-4)
+
+
+def test_base_betas_are_the_released_ones_on_a_wrn_at_32_pixels():
+    x = torch.rand(1, 3, 32, 32)
+    stages = find_stages(create("wrn-16-1", 10), x)
+    taps = Taps(stages, stages, (0.5, 0.5, 0.5))
+    assert base_betas(taps, "sq", "sum") == (0.48828125, 3.90625, 15.625)
+    assert base_betas(taps, "mse", "sum") == RELEASED
+    assert base_betas(taps, "eq2", "sum") == (0.48828125, 3.90625, 15.625), "at d = 0.5 both have one gradient"
+
+
+def test_a_nested_teacher_inherits_what_it_leaves_open(model, images):
+    method = NAD(recipe="paper", epochs=3, augment=("flip",), batch=24, beta=(1.0,), teacher=Finetune(epochs=1))
+    inner = method.taught(model, images, RUN).method
+    assert (inner.recipe, inner.epochs, inner.augment, inner.batch) == ("paper", 1, ("flip",), 24)
+    assert inner.how().schedule == "paper"
+    assert Scratch().inheriting(method).epochs == 60, "from scratch takes longer, and says so itself"
+
+
+def test_teacher_and_student_rates_are_apart(model, images):
+    one, two = (
+        quick(f"nad:lr=0.01,beta=5,epochs=2,batch=32,teacher=(finetune:lr={lr})")(model, images, RUN)
+        for lr in (0.1, 0.01)
+    )
+    assert [h["lr"] for h in one.history] == [h["lr"] for h in two.history] == [0.01, 0.01]
+    assert not torch.equal(weights(one.model), weights(two.model))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "nad:teacher=scratch,teacher_model=wrn-16-2",
+        "nad:teacher=(scratch:epochs=2)",
+        "nad:attention=mean,p=1",
+        "nad:attention=raw",
+        "nad:loss=eq2",
+        "nad:stages=block2/block3",
+        "nad:teacher=(nad:beta=1,lr=0.02,teacher=(finetune:lr=0.1))",
+    ],
+)
+def test_variants_run_and_record_their_terms(model, images, spec):
+    full = spec.replace("teacher=scratch,", "teacher=(scratch:epochs=2),") + ",beta=1,lr=0.02,epochs=1,batch=32"
+    if "teacher=" not in full:
+        full += ",teacher=(finetune:lr=0.1)"
+    outcome = quick(full)(model, images, RUN)
+    terms = [v for k, v in outcome.history[0].items() if k.startswith("attention")]
+    assert len(terms) == len(outcome.notes["stages"])
+    assert all(math.isfinite(t) and t > 0 for t in terms)
+
+
+def test_a_teacher_from_a_checkpoint_of_another_architecture(model, images, tmp_path):
+    save(tmp_path, create("wrn-16-2", 12, seed=4), Card(architecture="wrn-16-2", classes=images.classes))
+    common = "beta=1,lr=0.02,epochs=1,batch=32"
+    by_card = quick(f"nad:teacher_checkpoint={tmp_path},{common}")(model, images, RUN)
+    (tmp_path / "model.json").unlink()
+    named = quick(f"nad:teacher_checkpoint={tmp_path},teacher_model=wrn-16-2,{common}")(model, images, RUN)
+    assert torch.equal(weights(by_card.model), weights(named.model))
+
+
+def test_choices_are_made_on_held_out_images_and_their_curves_kept(model, images):
+    outcome = quick("nad:epochs=1,batch=16,max_drop=0.9,stop=early,folds=1")(model, images, RUN)
+    notes, method = outcome.notes, outcome.method
+    assert {"teacher", "beta", "epochs"} <= set(notes)
+    curve = notes["beta"]["curve"]
+    assert [c["setting"] for c in curve] == [2.0**k for k in range(-2, 7)][: len(curve)]
+    assert all({"accuracy", "drop", "accepted", "ce", "d_1"} <= set(c) for c in curve)
+    assert method.lr == pytest.approx(method.teacher.lr / 5)
+    assert method.beta == pytest.approx(tuple(notes["beta"]["chosen"] * b for b in notes["beta"]["base"]))
+    again = quick(str(method))(model, images, RUN)
+    assert torch.equal(weights(again.model), weights(outcome.model)), "what was chosen can be run again as written"
+
+
+def test_the_teacher_never_sees_what_nad_holds_out_while_it_chooses(model, images, monkeypatch):
+    seen = []
+    original = Finetune.__call__
+
+    def spy(self, model, kept, run=None):
+        seen.append({tuple(p.flatten().tolist()) for p in kept.pixels})
+        return original(self, model, kept, run)
+
+    monkeypatch.setattr(Finetune, "__call__", spy)
+    method = quick("nad:epochs=1,batch=16,lr=0.02,beta=auto,folds=2,max_drop=0.9,teacher=(finetune:lr=0.1)")
+    held = [{tuple(p.flatten().tolist()) for p in f.held.pixels} for f in method.held_out(images, RUN)]
+    method(model, images, RUN)
+    assert len(seen) == 3, "a teacher for each fold, and the last one on all images"
+    for kept, out in zip(seen, held):
+        assert not kept & out
+    assert all(out <= seen[-1] for out in held)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("nad:beta=1/2", "beta has 2 entries for 3 stages: block1, block2, block3"),
+        ("nad:beta=-1", "every beta >= 0"),
+        ("nad:p=0.5", "expected p >= 1"),
+        ("nad:teacher_model=wrn-16-2", "teacher_model needs teacher_checkpoint=FILE or teacher=scratch"),
+        ("nad:beta=1,stages=block9", "block9"),
+        ("nad:beta=1,batch=512", "96 clean images are fewer than one batch of 512"),
+        ("nad:max_drop=1.5", r"expected max_drop in \[0, 1\)"),
+        ("nad:teacher=badnets", "unknown defense 'badnets'"),
+    ],
+)
+def test_bad_input(model, images, spec, message):
+    with pytest.raises(NadError, match=message):
+        quick(f"{spec},lr=0.01" + ("" if "batch" in spec else ",batch=32"))(model, images, RUN)
+
+
+def test_a_card_may_not_name_a_teacher_file():
+    with pytest.raises(NadError, match="teacher_checkpoint is refused"):
+        DEFENSES.create("nad:teacher_checkpoint=x.pt", trusted=False)
+    with pytest.raises(NadError, match="teacher_checkpoint is refused"):
+        DEFENSES.create("nad:teacher=(nad:teacher_checkpoint=x.pt)", trusted=False)
