@@ -1,66 +1,107 @@
-"""Erase one victim with fine-tuning and NAD over seeds; a cell is a file, and a rerun does only what is missing.
+"""Erase a victim with fine-tuning and NAD over seeds; a cell is a file, and a rerun does only what is missing.
 
-    python benchmarks/main_job.py VICTIM --data PATH [--seeds 0 1 2] [--specs FILE] [--out results/main-job]
+    python benchmarks/main_job.py VICTIM --data PATH [--grid methods|drops|default] [--seeds 0 1 2]
 
-VICTIM is a folder that `nad train` wrote. The page docs/main-job.md is drawn from the cells by main_job_table.py.
+VICTIM is a folder that `nad train` wrote. `methods` has fixed settings; `drops` leaves every choice open at several
+values of max_drop, and is for development: its seed (100) and its victims (BadNets on CIFAR-10) are ones that a
+default may be chosen on; `default` is what a user gets who says nothing. Draw the page with tables.py.
 """
 
 import argparse
 import re
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import nad.defenses.finetune as finetune_module
+import nad.defenses.nad as nad_module
 from nad.attacks import Attack
 from nad.data.sources import load
 from nad.defenses import Defense
 from nad.models.checkpoints import load as load_checkpoint
-from nad.pipeline import purify_checkpoint
+from nad.models.checkpoints import weights_fingerprint
+from nad.pipeline import Made, purify_checkpoint
 from nad.results import write_json
 from nad.runtime import Run
 
-RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
+FIT, DISTIL = nad_module.fit, nad_module.distil
 TEACHER = "teacher=(finetune:lr=0.1)"
 RELEASED = {1: "500/1000/1000", 3: "1500/3000/3000", 10: "5000/10000/10000"}
-SPECS = (
-    *(f"finetune:lr={lr}" for lr in RATES),
-    *(f"nad:{TEACHER},lr={lr},beta={b},loss=mse" for lr in (0.01, 0.02) for b in RELEASED.values()),
-    f"nad:{TEACHER},lr=0.05,beta={RELEASED[3]},loss=mse",
-    f"nad:{TEACHER},lr=0.1,beta={RELEASED[1]},loss=mse",
-    "finetune:recipe=paper,lr=0.1",
-    f"nad:recipe=paper,lr=0.1,beta={RELEASED[1]},loss=mse",
-)
+GRIDS = {
+    "methods": (
+        *(f"finetune:lr={lr}" for lr in (0.01, 0.02, 0.05, 0.1, 0.2)),
+        *(f"nad:{TEACHER},lr=0.01,beta={b},loss=mse" for b in RELEASED.values()),
+        f"nad:{TEACHER},lr=0.02,beta={RELEASED[3]},loss=mse",
+        f"nad:{TEACHER},lr=0.05,beta={RELEASED[3]},loss=mse",
+        f"nad:{TEACHER},lr=0.1,beta={RELEASED[1]},loss=mse",
+        "finetune:recipe=paper,lr=0.1",
+        f"nad:recipe=paper,lr=0.1,beta={RELEASED[1]},loss=mse",
+    ),
+    "drops": tuple(
+        f"{method}:max_drop={drop}" for method in ("finetune", "nad") for drop in (0.01, 0.02, 0.03, 0.05, 0.08)
+    ),
+    "default": ("finetune", "nad"),
+}
+SEEDS = {"methods": (0, 1, 2), "drops": (100,), "default": (0, 1, 2)}
+
+
+def shared(train: Callable[..., Any], networks: int, found: dict[Any, Any]) -> Callable[..., Any]:
+    """`train`, whose first `networks` arguments are networks (the first is trained in place), done once per input.
+
+    Cells share teachers and trials: this gives each what a run of its own would, without training it again.
+    """
+
+    def trained(*args: Any, **kwargs: Any) -> Any:
+        weights = tuple(weights_fingerprint(m) for m in args[:networks])
+        key = (train.__name__, weights, *(_text(a) for a in args[networks:]))
+        if kwargs.get("after_epoch") or key not in found:
+            history = train(*args, **kwargs)
+            found[key] = (history, {k: v.cpu().clone() for k, v in args[0].state_dict().items()})
+        history, state = found[key]
+        args[0].load_state_dict(state)
+        args[0].eval()
+        return history
+
+    return trained
+
+
+def _text(value: Any) -> str:
+    return f"run {value.seed}" if isinstance(value, Run) else getattr(value, "fingerprint", None) or repr(value)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("victim", type=Path)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--specs", nargs="+", default=SPECS)
+    parser.add_argument("--grid", choices=GRIDS, default="methods")
+    parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--clean", type=float, default=0.05)
-    parser.add_argument("--out", type=Path, default=Path("results/main-job"))
     asked = parser.parse_args()
     loaded = load_checkpoint(asked.victim)
     assert loaded.card is not None
     assert loaded.card.attack is not None
     attack = Attack.parse(loaded.card.attack, trusted=False)
     dataset = load(asked.data)
-    folder = asked.out / asked.victim.name
+    folder = Path("results") / f"main-job-{asked.grid}" / asked.victim.name
     folder.mkdir(parents=True, exist_ok=True)
-    cells = [(seed, spec) for seed in asked.seeds for spec in asked.specs]
-    for done, (seed, spec) in enumerate(cells, 1):
-        path = folder / f"{re.sub(r'[^a-z0-9.]+', '-', spec.lower())}-seed{seed}.json"
-        if not path.exists():
-            began = time.perf_counter()
-            (made,) = purify_checkpoint(loaded, dataset, [Defense.parse(spec)], Run(seed), asked.clean, attack)
-            write_json(path, made.result.to_json() | {"history": made.history})
+    for seed in asked.seeds or SEEDS[asked.grid]:
+        found: dict[Any, Any] = {}
+        nad_module.fit = finetune_module.fit = shared(FIT, 1, found)
+        nad_module.distil = shared(DISTIL, 2, found)
+        paths = {spec: folder / f"{re.sub(r'[^a-z0-9.]+', '-', spec)}-seed{seed}.json" for spec in GRIDS[asked.grid]}
+        missing = [Defense.parse(spec) for spec, path in paths.items() if not path.exists()]
+
+        def write(made: Made, paths: dict[str, Path] = paths, seed: int = seed) -> None:
+            spec = next(s for s in paths if str(Defense.parse(s)) == made.result.method)
+            write_json(paths[spec], made.result.to_json() | {"history": made.history})
             after = made.result.after
             rates = " ".join(f"{n} {100 * getattr(after, n).rate:.2f}" for n in ("acc", "asr", "ra"))
-            print(
-                f"[{done}/{len(cells)}] {time.perf_counter() - began:5.1f} s  seed {seed}  {rates}  {spec}", flush=True
-            )
-    print(f"{len(cells)} cells in {folder}", file=sys.stderr)
+            print(f"seed {seed}  {rates}  {made.result.seconds:5.1f} s  {made.result.notes['resolved']}", flush=True)
+
+        if missing:
+            purify_checkpoint(loaded, dataset, missing, Run(seed), asked.clean, attack, write)
+    print(f"all cells are in {folder}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def train(
     planted = None if attack is None else Attack.parse(attack)
     names = None if augment is None else () if augment == "none" else tuple(augment.split("/"))
     recipe = adjusted(REGIMES[regime], epochs=epochs, augment=names)
-    with new_folder(out, overwrite) as folder, how.run() as run:
+    with how.run() as run, new_folder(out, overwrite) as folder:
         made = train_network(data.load(), model, planted, recipe, run)
         made.write(folder)
     if how.json:
@@ -168,7 +168,7 @@ def purify(
     several = len(methods) > 1
     if resolved(checkpoint).is_relative_to(resolved(out)):
         raise NadError(f"--out {printable(out)} holds the checkpoint, which is only ever read; choose another folder")
-    with new_folder(out, overwrite) as folder, how.run() as run:
+    with how.run() as run, new_folder(out, overwrite) as folder:
         loaded = load(checkpoint, model)
         written: list[Made] = []
 
@@ -234,7 +234,7 @@ def demonstrate(*, out: Path = Path("nad-demo"), overwrite: Annotated[bool, flag
     overwrite
         Replace a demonstration that is there already.
     """
-    with new_folder(out, overwrite) as folder, how.run() as run:
+    with how.run() as run, new_folder(out, overwrite) as folder:
         shown = demo(run)
         shown.write(folder)
     if how.json:
@@ -299,7 +299,7 @@ def data(name: Literal["cifar10-jpeg"], *, out: Path, overwrite: Annotated[bool,
 def main() -> None:
     """The `nad` command: exit code 2 and no traceback for a user's mistake."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except NadError as error:
         console.fail(str(error))
         sys.exit(2)

@@ -23,7 +23,7 @@ ATTACK = "badnets:target=0,rate=0.1"
 EPOCHS = 20
 CLEAN = 0.1
 TEACHER = "finetune:lr=0.1,epochs=10,augment=crop"
-STUDENT = "lr=0.01,epochs=10,augment=crop"
+STUDENT = "lr=0.005,epochs=10,augment=crop"
 ERASERS = {
     "teacher alone": TEACHER,
     "control: beta 0": f"nad:beta=0,{STUDENT}",
@@ -79,7 +79,7 @@ def demo(run: Run) -> Demonstration:
     run.progress("rendering road signs", 0, 1, "")
     dataset = sources.load("signs")
     run.progress("rendering road signs", 1, 1, "")
-    how = adjusted(REGIMES["strong"], epochs=EPOCHS, augment=("crop",))
+    how = adjusted(REGIMES["strong"], epochs=EPOCHS, augment=())
     victim = train(dataset, MODEL, attack, how, run)
     erasers = [Defense.parse(spec) for spec in ERASERS.values()]
     made = purify_checkpoint(loaded_from(victim), dataset, erasers, run, CLEAN, attack)

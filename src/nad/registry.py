@@ -7,6 +7,7 @@ Types, defaults and checks come from the method's own dataclass, so an option ex
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -118,7 +119,7 @@ def show(value: Any) -> str:
             return "/".join(show(v) for v in value)
         case Method():
             return f"({value})" if ":" in str(value) else str(value)
-        case str() if any(c in value for c in ',()"'):
+        case str() if not value or any(c in value for c in ',()"'):
             return f'"{value}"'
     return str(value)
 
@@ -201,6 +202,8 @@ def _convert(text: str, kind: Any, where: str, trusted: bool) -> Any:
         return kind.parse(inner, trusted=trusted)
     if kind is bool:
         return {"true": True, "false": False, "1": True, "0": False}.get(text.lower()) or _false(text)
+    if kind is float and not math.isfinite(float(text)):
+        raise ValueError
     return text.strip('"') if kind is str else kind(text)
 
 

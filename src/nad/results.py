@@ -175,14 +175,16 @@ def _holds_result(place: Path, shown: str, overwrite: bool) -> bool:
         raise NadError(f"--out {shown} is a file; expected a folder that does not exist yet")
     if place == Path.cwd() or place.is_mount():
         raise NadError(f"--out {shown} is the current folder or a mounted one; name a new folder inside it")
+    held = sorted(place.iterdir())
     foreign = next((p for p in place.rglob("*") if not p.is_dir() and p.name not in FILES), None)
+    if held and place / "result.json" not in held:
+        foreign = foreign or held[0]
     if foreign:
         name = printable(foreign.relative_to(place))
         raise NadError(f"--out {shown} holds other files, such as {name}; choose a new folder")
-    holds = any(place.iterdir())
-    if holds and not overwrite:
+    if held and not overwrite:
         raise NadError(f"--out {shown} already holds a result; choose another folder or say --overwrite")
-    return holds
+    return bool(held)
 
 
 def _swap(new: Path, place: Path) -> None:

@@ -206,7 +206,7 @@ def predictions(model: nn.Module, images: ImageSet, run: Run) -> Tensor:
 
 def accuracy(model: nn.Module, images: ImageSet, run: Run) -> float:
     """The fraction of images whose label the model gives."""
-    return (predictions(model, images, run) == images.labels.cpu()).float().mean().item()
+    return (predictions(model, images, run) == images.labels.cpu()).double().mean().item()
 
 
 def adjusted(how: Recipe, **changes: Any) -> Recipe:

@@ -48,10 +48,14 @@ def one(encoded: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     return EncodedImages.open(InMemory((encoded,)), size)[torch.tensor([0])][0].permute(1, 2, 0).numpy()
 
 
-def test_pixels_protocol_order_and_repetition() -> None:
+@pytest.mark.parametrize("threads", [1, 4])
+def test_pixels_protocol_order_and_repetition(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(decoding, "SMALL", 0 if threads > 1 else 1000)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     pictures = [RNG.integers(0, 256, (6, 4, 3), dtype=np.uint8) for _ in range(200)]
     images = EncodedImages.open(InMemory(tuple(encode(p) for p in pictures)))
     assert isinstance(images, Pixels)
+    assert images.threads == threads
     assert images.shape == (200, 3, 6, 4)
     indices = torch.tensor([150, 3, 3, 0, 199] * 30)  # more than one piece
     expected = np.stack([pictures[i] for i in indices]).transpose(0, 3, 1, 2)

@@ -21,6 +21,7 @@ from nad.errors import NadError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "JPEG2000")  # none of them runs another program
 CHUNK = 1024  # pictures fetched at a time
 PIECE = 64  # pictures a thread decodes at a time
+SMALL = 96 * 96  # below so many pixels threads wait for each other: most of the time goes to Python
 ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,10 +71,12 @@ class EncodedImages:
     Args:
         pictures: where the encoded pictures lie.
         size: (height, width) of every decoded picture; use `open` to take it from the pictures.
+        threads: how many decode at once.
     """
 
     pictures: Pictures
     size: tuple[int, int]
+    threads: int = 1
 
     @classmethod
     def open(cls, pictures: Pictures, size: tuple[int, int] | None = None) -> "EncodedImages":
@@ -96,7 +99,8 @@ class EncodedImages:
             raise NadError(
                 f"expected pictures of one size, got {counts}{more} (height x width); pass --size N (or HxW)"
             )
-        return cls(pictures, size or next(iter(seen), (1, 1)))
+        small = max((h * w for h, w in seen), default=0) < SMALL
+        return cls(pictures, size or next(iter(seen), (1, 1)), 1 if small else min(8, os.cpu_count() or 1))
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -105,7 +109,7 @@ class EncodedImages:
     def __getitem__(self, indices: Tensor) -> Tensor:
         wanted = indices.tolist()
         decoded = torch.empty((len(wanted), 3, *self.size), dtype=torch.uint8)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(self.threads) as pool:
             for start in range(0, len(wanted), CHUNK):
                 chunk = wanted[start : start + CHUNK]
                 pixels = decoded.numpy()[start : start + CHUNK]

@@ -96,9 +96,9 @@ def most_aggressive(
     for setting in settings:
         right, record = trial(setting)
         accepted = not shortfall(reference, right, max_drop, paired)
-        drop = (reference.float().mean() - right.float().mean()).item()
+        drop = (reference.double().mean() - right.double().mean()).item()
         curve.append(
-            {"setting": setting, "accuracy": right.float().mean().item(), "drop": drop, "accepted": accepted} | record
+            {"setting": setting, "accuracy": right.double().mean().item(), "drop": drop, "accepted": accepted} | record
         )
         best, rejected = (setting, 0) if accepted else (best, rejected + 1)
         if rejected == PATIENCE:
@@ -107,7 +107,7 @@ def most_aggressive(
         "chosen": settings[0] if best is None else best,
         "max_drop": max_drop,
         "held_out": len(reference),
-        "reference_accuracy": reference.float().mean().item(),
+        "reference_accuracy": reference.double().mean().item(),
         "curve": curve,
     }
     if best is None:
@@ -151,7 +151,7 @@ def epochs_by_early_stopping(
         seen: list[float] = []
 
         def watch(epoch: int, net: nn.Module, record: dict[str, Any], held: ImageSet = fold.held) -> bool:
-            seen.append(right(net, [held], run).float().mean().item())  # noqa: B023 (used within this turn only)
+            seen.append(right(net, [held], run).double().mean().item())  # noqa: B023 (used within this turn only)
             return early_stop(seen, len(held))[0]  # noqa: B023
 
         train(fold, watch)

@@ -121,7 +121,7 @@ def _evaluated(model: nn.Module, x: Tensor) -> None:
 def _teacher_stages(model: nn.Module, teacher: nn.Module, own: tuple[Stage, ...], x: Tensor) -> tuple[Stage, ...]:
     if same_architecture(model, teacher):
         return own
-    found = find_stages(teacher, x, limit=len(own))
+    found = find_stages(teacher, x)[-len(own) :]
     if len(found) < len(own):
         raise NadError(
             f"the student has {len(own)} stages and the teacher {len(found)}; name as many of the student's, stages=a/b"

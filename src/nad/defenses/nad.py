@@ -109,8 +109,8 @@ class NAD(Trained):
         multiplier, note = most_aggressive(MULTIPLIERS, trial, reference, self.allowed_drop, paired=True)
         note |= {
             "base": base,
-            "given_accuracy": given.float().mean().item(),
-            "control_accuracy": tuned.float().mean().item(),
+            "given_accuracy": given.double().mean().item(),
+            "control_accuracy": tuned.double().mean().item(),
         }
         first, last = note["curve"][0], note["curve"][-1]
         if not any(last[k] < first[k] for k in first if k.startswith("d_")):
@@ -134,7 +134,7 @@ class NAD(Trained):
             method = replace(method.inheriting(self), folds=method.folds or 1)
         if isinstance(method, Scratch) and self.teacher_model:
             method = replace(method, model=self.teacher_model)
-        return method(model, images, run.child("teacher"))
+        return method(model, images, run)  # the run's own seed: the teacher is what the same method gives alone
 
     def taps(self, model: nn.Module, teacher: nn.Module, images: ImageSet, run: Run) -> Taps:
         weights = self.beta if isinstance(self.beta, tuple) else None

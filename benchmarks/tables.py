@@ -1,0 +1,98 @@
+"""Draw the tables of docs/main-job.md from the cells that main_job.py wrote.
+
+python benchmarks/main_job_table.py            # rewrites what stands between the markers of the page
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+METRICS = {"acc": "accuracy", "acc_nt": "acc. non-target", "asr": "ASR", "ra": "RA"}
+
+
+def cells(folder: Path) -> pd.DataFrame:
+    """One row a cell, metrics in percent."""
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("*/*.json")):
+        cell = json.loads(path.read_text())
+        rows.append(
+            {"victim": path.parent.name, "method": cell["method"], "seed": cell["run"]["seed"]}
+            | {m: 100 * cell["after"][m] for m in METRICS}
+            | {f"before {m}": 100 * cell["before"][m] for m in METRICS}
+            | {"seconds": cell["seconds"], "resolved": cell["notes"]["resolved"]}
+        )
+    return pd.DataFrame(rows, columns=None if rows else ["victim", "method"])
+
+
+def by_method(found: pd.DataFrame) -> str:
+    """Mean and standard deviation over seeds, and the worst ASR, for each victim and method."""
+    lines = []
+    for victim, group in found.groupby("victim"):
+        first = group.iloc[0]
+        lines += [
+            f"**{victim}** (before: accuracy {first['before acc']:.2f}, ASR {first['before asr']:.2f}, "
+            f"RA {first['before ra']:.2f})",
+            "",
+            "| method | accuracy | acc. non-target | ASR | worst ASR | RA | n |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for method, seeds in group.groupby("method", sort=False):
+            shown = {m: f"{seeds[m].mean():.2f} ± {seeds[m].std():.2f}" for m in METRICS}
+            lines.append(
+                f"| `{method}` | {shown['acc']} | {shown['acc_nt']} | {shown['asr']} | {seeds['asr'].max():.2f} | "
+                f"{shown['ra']} | {len(seeds)} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def by_drop(found: pd.DataFrame) -> str:
+    """What each allowed drop chose and gave, for each victim."""
+    lines = ["| victim | method | accuracy | ASR | RA | seconds | chosen |", "|---|---|---|---|---|---|---|"]
+    for row in found.to_dict("records"):
+        lines.append(
+            f"| {row['victim']} | `{row['method']}` | {row['acc']:.2f} | {row['asr']:.2f} | {row['ra']:.2f} | "
+            f"{row['seconds']:.0f} | `{row['resolved']}` |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def by_network(folder: Path) -> str:
+    """The demonstration's networks over its seeds."""
+    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("seed*.json"))]
+    lines = ["| network | accuracy | ASR | RA | each ASR | n |", "|---|---|---|---|---|---|"]
+    for name in [n for n in (runs[0] if runs else {}) if n != "before"]:
+        rates = pd.DataFrame([{m: 100 * run[name]["after"][m] for m in METRICS} for run in runs])
+        shown = {m: f"{rates[m].mean():.2f} ± {rates[m].std():.2f}" for m in METRICS}
+        each = " ".join(f"{v:.1f}" for v in rates["asr"])
+        lines.append(f"| {name} | {shown['acc']} | {shown['asr']} | {shown['ra']} | {each} | {len(runs)} |")
+    return "\n".join(lines) + "\n"
+
+
+def rewrite(page: Path, tables: dict[str, str]) -> None:
+    """Put each table between its markers."""
+    text = page.read_text()
+    for name, table in tables.items():
+        begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+        text = re.sub(f"{begin}.*?{end}", lambda _, t=f"{begin}\n\n{table}\n{end}": t, text, flags=re.DOTALL)
+    page.write_text(text)
+
+
+def main() -> None:
+    results = Path("results")
+    rewrite(
+        Path("docs/main-job.md"),
+        {
+            "methods": by_method(cells(results / "main-job-methods")),
+            "default": by_method(cells(results / "main-job-default")),
+            "drops": by_drop(cells(results / "main-job-drops")),
+        },
+    )
+    rewrite(Path("docs/demo.md"), {"demo": by_network(results / "demo")})
+
+
+if __name__ == "__main__":
+    main()

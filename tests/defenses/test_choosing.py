@@ -1,0 +1,109 @@
+"""The rules by which settings are chosen without the trigger, on sequences made by hand (B7, B8)."""
+
+import pytest
+import torch
+
+from nad.data.images import ImageSet
+from nad.defenses.choosing import early_stop, folds, most_aggressive, shortfall
+from nad.errors import NadError
+from nad.runtime import Run
+
+
+def answers(right: int, n: int = 100) -> torch.Tensor:
+    return torch.arange(n) < right
+
+
+def choose(rights: list[int], max_drop: float, reference: int = 90, paired: bool = False):
+    tried = []
+
+    def trial(setting: int):
+        tried.append(setting)
+        return answers(rights[setting]), {"note": setting}
+
+    chosen, note = most_aggressive(range(len(rights)), trial, answers(reference), max_drop, paired)
+    return chosen, note, tried
+
+
+def test_the_most_aggressive_within_the_drop_and_not_the_most_accurate():
+    chosen, note, _ = choose([92, 91, 88, 87, 70, 60], 0.03)
+    assert chosen == 3
+    assert [c["accepted"] for c in note["curve"]] == [True, True, True, True, False, False]
+    assert [c["drop"] for c in note["curve"]][:2] == pytest.approx([-0.02, -0.01])
+    assert "warning" not in note
+
+
+def test_an_exact_drop_is_within():
+    assert choose([90, 87, 50, 50], 0.03)[0] == 1
+
+
+def test_one_rejection_may_be_noise_and_two_end_the_search():
+    chosen, _, tried = choose([90, 80, 89, 80, 80, 90], 0.03)
+    assert chosen == 2
+    assert tried == [0, 1, 2, 3, 4]
+
+
+def test_nothing_fits_takes_the_gentlest_with_a_warning():
+    chosen, note, tried = choose([80, 70, 60, 50], 0.03)
+    assert (chosen, tried) == (0, [0, 1])
+    assert "no setting keeps the held-out drop within 3.0%" in note["warning"]
+
+
+def test_everything_fits_says_that_the_list_may_end_too_early():
+    chosen, note, _ = choose([90, 90, 90], 0.03)
+    assert chosen == 2
+    assert "most aggressive setting was accepted" in note["warning"]
+
+
+def test_the_paired_test_allows_what_noise_explains():
+    reference = answers(90)
+    slightly = reference.clone()
+    slightly[:5] = False  # 5 lost, none won: drop 5 %, standard error 2.2 %
+    assert shortfall(reference, slightly, 0.03, paired=False)
+    assert not shortfall(reference, slightly, 0.03, paired=True)
+    clearly = reference.clone()
+    clearly[:20] = False
+    assert shortfall(reference, clearly, 0.03, paired=True)
+
+
+def test_more_disagreement_means_more_noise():
+    reference, noisy = answers(50), torch.zeros(100, dtype=torch.bool)
+    noisy[:20], noisy[50:74] = True, True  # 30 lost, 24 won: the same drop of 6 points
+    calm = answers(44)
+    assert shortfall(reference, calm, 0.02, paired=True)
+    assert not shortfall(reference, noisy, 0.02, paired=True)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        ([0.47], (False, 1)),
+        ([0.47, 0.78], (False, 2)),
+        ([0.47, 0.78, 0.81], (False, 3)),
+        ([0.47, 0.78, 0.81, 0.812, 0.813], (True, 3)),
+        ([0.47, 0.60, 0.70, 0.80, 0.803, 0.80], (True, 4)),
+        ([0.9, 0.2, 0.2], (True, 3)),
+    ],
+)
+def test_early_stopping_takes_the_earliest_epoch_within_one_standard_error(accuracies, expected):
+    assert early_stop(accuracies, held=500) == expected
+
+
+def images(n: int, classes: int = 4) -> ImageSet:
+    return ImageSet(torch.zeros(n, 3, 4, 4, dtype=torch.uint8), torch.arange(n) % classes, tuple("abcdefgh"[:classes]))
+
+
+def test_few_images_are_held_out_in_five_folds_and_many_once():
+    few, many = folds(images(40), 0.2, Run()), folds(images(1200), 0.2, Run())
+    assert (len(few), len(many)) == (5, 1)
+    assert sum(len(f.held) for f in few) == 40
+    assert all(len(f.kept) + len(f.held) == 40 for f in few)
+    assert len(many[0].held) == 240
+    for fold in [*few, *many]:
+        assert min(fold.kept.counts()) > 0
+        assert min(fold.held.counts()) > 0
+
+
+def test_a_class_with_one_image_cannot_be_held_out():
+    lonely = images(41).subset(torch.tensor([0, 1, 2, 3, 4, 5, 6]))
+    with pytest.raises(NadError, match="at least 2 clean images of every class"):
+        folds(lonely, 0.2, Run())

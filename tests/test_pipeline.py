@@ -1,0 +1,99 @@
+"""The whole job on small rendered signs (G18), and on the real images where they are."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import nad
+from nad.attacks import BadNets
+from nad.data.sources import Dataset
+from nad.data.synthetic import signs
+from nad.defenses import Defense
+from nad.models.checkpoints import load
+from nad.pipeline import evaluate_checkpoint, loaded_from, purify_checkpoint, train
+from nad.runtime import Run
+from nad.training import REGIMES, adjusted
+
+ZOO = Path(__file__).parent.parent / "zoo"
+ATTACK = BadNets(target=0, rate=0.1, size=2)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return Dataset("signs", signs("train", 1800, size=16), signs("test", 480, size=16))
+
+
+@pytest.fixture(scope="module")
+def victim(dataset):
+    return train(dataset, "wrn-10-1", ATTACK, adjusted(REGIMES["strong"], epochs=14, augment=("crop",)), Run(seed=100))
+
+
+def test_the_backdoor_is_planted(victim):
+    after = victim.result.after
+    assert after.asr.rate >= 0.95
+    assert after.acc.rate >= 0.7
+    assert after.asr.of == after.acc_nt.of == 440
+
+
+def test_finetuning_and_nad_run_and_are_recorded(victim, dataset):
+    common = "lr=0.02,epochs=6,batch=32,augment=crop"
+    specs = [f"finetune:{common}", *(f"nad:teacher=(finetune:lr=0.2),beta={b},{common}" for b in (0, 2, 20))]
+    made = purify_checkpoint(
+        loaded_from(victim), dataset, [Defense.parse(s) for s in specs], Run(seed=101), 0.2, ATTACK
+    )
+    tuned, control, weak, strong = made
+    assert control.result.after == tuned.result.after, "beta 0 is fine-tuning"
+    assert strong.history[-1]["d_3"] < weak.history[-1]["d_3"], "distance falls with beta"
+    assert strong.result.after.asr.hits < control.result.after.asr.hits, "the attention term erases"
+    for one in made:
+        shown = one.result.to_json()
+        assert shown["run"]["seed"] == 101
+        assert set(shown["after"]) == {"acc", "acc_nt", "asr", "ra", "counts"}
+        assert shown["before"]["asr"] == victim.result.after.asr.rate
+        assert shown["data"]["clean"]["count"] == 360
+
+
+def test_the_attack_given_for_evaluation_does_not_reach_the_method(victim, dataset):
+    method = [Defense.parse("nad:teacher=(finetune:lr=0.1),lr=0.02,beta=1,epochs=1,batch=32")]
+    with_attack, without = (
+        purify_checkpoint(loaded_from(victim), dataset, method, Run(seed=1), 0.1, a)[0] for a in (ATTACK, None)
+    )
+    one, two = with_attack.model.state_dict(), without.model.state_dict()
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert without.result.after.asr is None
+
+
+def test_purify_in_memory_is_the_same_as_from_a_checkpoint(victim, dataset):
+    spec = "finetune:lr=0.05,epochs=1,batch=32"
+    (made,) = purify_checkpoint(loaded_from(victim), dataset, [Defense.parse(spec)], Run(seed=2), 0.1)
+    outcome = nad.purify(victim.model, dataset.train.subset(made.indices["clean"]), spec, seed=2)
+    assert all(torch.equal(v, made.model.state_dict()[k]) for k, v in outcome.model.state_dict().items())
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("regime", ["paper", "strong"])
+def test_a_committed_victim_still_measures_what_its_card_says(regime):
+    if not os.environ.get("NAD_DATA"):
+        pytest.skip("NAD_DATA does not point at the real images")
+    loaded = load(ZOO / f"badnets-cifar10-{regime}")
+    dataset = nad.load(str(Path(os.environ["NAD_DATA"]) / "cifar10-jpeg"))
+    attack = nad.Attack.parse(loaded.card.attack, trusted=False)
+    result = evaluate_checkpoint(loaded, dataset, attack, Run())
+    assert result.data["test"]["fingerprint"] == loaded.card.data["test"]["fingerprint"]
+    for name in ("acc", "acc_nt", "asr", "ra"):
+        assert getattr(result.after, name).rate == pytest.approx(loaded.card.metrics[name], abs=0.005), name
+
+
+@pytest.mark.real
+def test_an_aggressive_rate_erases_badnets_on_real_images_and_a_gentle_one_does_not():
+    if not os.environ.get("NAD_DATA"):
+        pytest.skip("NAD_DATA does not point at the real images")
+    loaded = load(ZOO / "badnets-cifar10-strong")
+    dataset = nad.load(str(Path(os.environ["NAD_DATA"]) / "cifar10-jpeg"))
+    methods = [Defense.parse(f"finetune:lr={lr},epochs=6") for lr in (0.1, 0.01)]
+    attack = nad.Attack.parse(loaded.card.attack, trusted=False)
+    hard, gentle = purify_checkpoint(loaded, dataset, methods, Run(seed=103), 0.05, attack)
+    assert hard.result.after.asr.rate < 0.3
+    assert gentle.result.after.asr.rate > 0.7
