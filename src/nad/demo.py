@@ -16,11 +16,11 @@ from nad.pictures import attention_figure
 from nad.pipeline import Made, loaded_from, purify_checkpoint, train
 from nad.results import Metrics, write_json
 from nad.runtime import Run
-from nad.training import REGIMES, adjusted
+from nad.training import Recipe
 
 MODEL = "wrn-16-1"
 ATTACK = "badnets:target=0,rate=0.1"
-EPOCHS = 20
+VICTIM = Recipe(epochs=20, lr=0.2, schedule="onecycle", batch=128, weight_decay=5e-4)
 CLEAN = 0.1
 TEACHER = "finetune:lr=0.1,epochs=10,augment=crop"
 STUDENT = "lr=0.005,epochs=10,augment=crop"
@@ -79,8 +79,7 @@ def demo(run: Run) -> Demonstration:
     run.progress("rendering road signs", 0, 1, "")
     dataset = sources.load("signs")
     run.progress("rendering road signs", 1, 1, "")
-    how = adjusted(REGIMES["strong"], epochs=EPOCHS, augment=())
-    victim = train(dataset, MODEL, attack, how, run)
+    victim = train(dataset, MODEL, attack, VICTIM, run)
     erasers = [Defense.parse(spec) for spec in ERASERS.values()]
     made = purify_checkpoint(loaded_from(victim), dataset, erasers, run, CLEAN, attack)
     test = dataset.test
