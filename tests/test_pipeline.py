@@ -14,10 +14,10 @@ from nad.defenses import Defense
 from nad.models.checkpoints import load
 from nad.pipeline import evaluate_checkpoint, loaded_from, purify_checkpoint, train
 from nad.runtime import Run
-from nad.training import REGIMES, adjusted
+from nad.training import Recipe
 
 ZOO = Path(__file__).parent.parent / "zoo"
-ATTACK = BadNets(target=0, rate=0.1, size=2)
+ATTACK = BadNets(target=0, rate=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,8 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def victim(dataset):
-    return train(dataset, "wrn-10-1", ATTACK, adjusted(REGIMES["strong"], epochs=14, augment=("crop",)), Run(seed=100))
+    recipe = Recipe(epochs=16, lr=0.2, schedule="onecycle", batch=64, weight_decay=5e-4)
+    return train(dataset, "wrn-10-1", ATTACK, recipe, Run(seed=100))
 
 
 def test_the_backdoor_is_planted(victim):
