@@ -1,5 +1,6 @@
 """The whole job on small rendered signs (G18), and on the real images where they are."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from nad.attacks import BadNets
 from nad.data.sources import Dataset
 from nad.data.synthetic import signs
 from nad.defenses import Defense
+from nad.errors import NadError
 from nad.models.checkpoints import load
 from nad.pipeline import evaluate_checkpoint, loaded_from, purify_checkpoint, train
 from nad.runtime import Run
@@ -64,6 +66,20 @@ def test_the_attack_given_for_evaluation_does_not_reach_the_method(victim, datas
     one, two = with_attack.model.state_dict(), without.model.state_dict()
     assert all(torch.equal(one[k], two[k]) for k in one)
     assert without.result.after.asr is None
+
+
+def test_images_with_the_networks_classes_in_another_order_are_refused(victim, dataset):
+    turned = dataclasses.replace(dataset.train, classes=dataset.classes[::-1])
+    with pytest.raises(
+        NadError, match="the network's classes are in the order stop, .* give the images in the network's"
+    ):
+        purify_checkpoint(loaded_from(victim), Dataset("signs", turned, None), [], Run())
+
+
+def test_images_of_another_size_than_the_network_was_trained_on_are_refused(victim):
+    other = Dataset("signs", signs("train", 24, size=24), None)
+    with pytest.raises(NadError, match="trained on 16x16 pixels and the images are 24x24; pass --size 16"):
+        purify_checkpoint(loaded_from(victim), other, [], Run())
 
 
 def test_purify_in_memory_is_the_same_as_from_a_checkpoint(victim, dataset):

@@ -13,7 +13,7 @@ from nad.data.images import ImageSet
 from nad.data.sources import Dataset
 from nad.data.splits import clean_subset, hold_out
 from nad.defenses.base import Defense, Outcome
-from nad.errors import NadError
+from nad.errors import NadError, printable
 from nad.evaluation import evaluate
 from nad.models.card import Card
 from nad.models.checkpoints import Entry, Format, Loaded, save
@@ -166,6 +166,11 @@ def agree(loaded: Loaded, images: ImageSet) -> None:
             f"the network has {loaded.classes} classes and {images.name} has {len(images.classes)}; "
             "give the images it was trained for"
         )
+    if loaded.card and loaded.card.classes != images.classes and set(loaded.card.classes) == set(images.classes):
+        raise NadError(
+            f"the network's classes are in the order {printable(', '.join(loaded.card.classes), 90)} and the images' in "
+            f"the order {printable(', '.join(images.classes), 90)}; give the images in the network's order"
+        )
     if loaded.card and loaded.card.size and loaded.card.size != images.size:
         (h, w), (high, wide) = loaded.card.size, images.size
         raise NadError(f"the network was trained on {h}x{w} pixels and the images are {high}x{wide}; pass --size {h}")
@@ -216,7 +221,6 @@ def _purified(loaded: Loaded, parts: Parts, method: Defense, run: Run, before: M
     source = loaded.card or Card(architecture=loaded.architecture, classes=parts.train.classes, size=parts.train.size)
     card = replace(
         source,
-        classes=parts.train.classes,
         size=parts.train.size,
         data=result.data,
         attack=result.attack or source.attack,
