@@ -71,7 +71,7 @@ def test_the_attack_given_for_evaluation_does_not_reach_the_method(victim, datas
 def test_images_with_the_networks_classes_in_another_order_are_refused(victim, dataset):
     turned = dataclasses.replace(dataset.train, classes=dataset.classes[::-1])
     with pytest.raises(
-        NadError, match="the network's classes are in the order stop, .* give the images in the network's"
+        NadError, match=r"the network has its classes in the order stop, .* give the images in the network's order"
     ):
         purify_checkpoint(loaded_from(victim), Dataset("signs", turned, None), [], Run())
 

@@ -168,7 +168,7 @@ def agree(loaded: Loaded, images: ImageSet) -> None:
         )
     if loaded.card and loaded.card.classes != images.classes and set(loaded.card.classes) == set(images.classes):
         raise NadError(
-            f"the network's classes are in the order {printable(', '.join(loaded.card.classes), 90)} and the images' in "
+            f"the network has its classes in the order {printable(', '.join(loaded.card.classes), 90)}, the images in "
             f"the order {printable(', '.join(images.classes), 90)}; give the images in the network's order"
         )
     if loaded.card and loaded.card.size and loaded.card.size != images.size:

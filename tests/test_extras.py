@@ -1,0 +1,44 @@
+"""Optional packages, random streams and precision."""
+
+import pytest
+import torch
+
+from nad import extras
+from nad.errors import NadError
+from nad.runtime import Run
+from nad.seeding import derive, generator
+
+
+def test_a_missing_extra_says_the_line_that_installs_it():
+    with pytest.raises(NadError, match=r"no_such_package is needed .* Run: pip install 'nad\[timm\]'"):
+        extras.require("no_such_package", "timm")
+
+
+def test_torchvision_loads_whatever_build_of_torch_stands_beside_it():
+    assert extras.torchvision("models").resnet18(num_classes=3).fc.out_features == 3
+
+
+def test_streams_are_named_repeatable_and_apart():
+    assert derive(1, "order") == derive(1, "order") == 620558406644582515
+    assert len({derive(s, n) for s in range(20) for n in ("order", "augmentation", "poison")}) == 60
+    one, two = generator(3, "order"), generator(3, "order")
+    assert torch.equal(torch.rand(4, generator=one), torch.rand(4, generator=two))
+
+
+def test_a_child_run_is_another_stream_and_the_global_one_is_untouched():
+    run = Run(seed=5)
+    assert run.child("a").seed != run.child("b").seed != run.seed
+    before = torch.get_rng_state()
+    with run.seeded("modules"):
+        first = torch.rand(2)
+    with run.seeded("modules"):
+        assert torch.equal(torch.rand(2), first)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_precision_and_device_are_resolved_and_said():
+    assert Run(device="cpu", precision="fp32").describe() == {"seed": 0, "device": "cpu", "precision": "fp32"}
+    assert Run(device="cpu").resolved_precision in ("fp32", "bf16")
+    if not torch.cuda.is_available():
+        with pytest.raises(NadError, match=r"--device cuda: this machine .* has none; use --device auto"):
+            Run(device="cuda").describe()
