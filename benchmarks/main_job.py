@@ -39,7 +39,7 @@ GRIDS = {
         f"nad:recipe=paper,lr=0.1,beta={RELEASED[1]},loss=mse",
     ),
     "drops": tuple(
-        f"{method}:max_drop={drop}" for method in ("finetune", "nad") for drop in (0.01, 0.02, 0.03, 0.05, 0.08)
+        f"{method}:max_drop={drop}" for method in ("finetune", "nad") for drop in (0.08, 0.05, 0.03, 0.02, 0.01)
     ),
     "default": ("finetune", "nad"),
 }

@@ -27,6 +27,11 @@ def cells(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["victim", "method"])
 
 
+def _spread(values: "pd.Series[float]") -> str:
+    """Mean and standard deviation over seeds; of one seed, the value alone."""
+    return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
+
+
 def by_method(found: pd.DataFrame) -> str:
     """Mean and standard deviation over seeds, and the worst ASR, for each victim and method."""
     lines = []
@@ -40,7 +45,7 @@ def by_method(found: pd.DataFrame) -> str:
             "|---|---|---|---|---|---|---|",
         ]
         for method, seeds in group.groupby("method", sort=False):
-            shown = {m: f"{seeds[m].mean():.2f} ± {seeds[m].std():.2f}" for m in METRICS}
+            shown = {m: _spread(seeds[m]) for m in METRICS}
             lines.append(
                 f"| `{method}` | {shown['acc']} | {shown['acc_nt']} | {shown['asr']} | {seeds['asr'].max():.2f} | "
                 f"{shown['ra']} | {len(seeds)} |"
@@ -66,7 +71,7 @@ def by_network(folder: Path) -> str:
     lines = ["| network | accuracy | ASR | RA | each ASR | n |", "|---|---|---|---|---|---|"]
     for name in [n for n in (runs[0] if runs else {}) if n != "before"]:
         rates = pd.DataFrame([{m: 100 * run[name]["after"][m] for m in METRICS} for run in runs])
-        shown = {m: f"{rates[m].mean():.2f} ± {rates[m].std():.2f}" for m in METRICS}
+        shown = {m: _spread(rates[m]) for m in METRICS}
         each = " ".join(f"{v:.1f}" for v in rates["asr"])
         lines.append(f"| {name} | {shown['acc']} | {shown['asr']} | {shown['ra']} | {each} | {len(runs)} |")
     return "\n".join(lines) + "\n"
