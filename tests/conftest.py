@@ -99,6 +99,7 @@ def unsplit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def victim(nad: Nad, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a WRN-10-1 that `nad train` gave a BadNets backdoor; tests only read it."""
     folder = tmp_path_factory.mktemp("networks") / "victim"
-    ran = nad("train", "--data", tiny, "--model", "wrn-10-1", "--attack", ATTACK, "--epochs", 2, "--out", folder)
+    how = ("--model", "wrn-10-1", "--attack", ATTACK, "--regime", "paper", "--epochs", 10)
+    ran = nad("train", "--data", tiny, *how, "--out", folder)
     assert ran.code == 0, ran.err
     return folder

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from conftest import Nad, Ran
 
 ATTACK = "badnets:target=1"
-FAST = "finetune:lr=0.01,epochs=1,batch=32"
+FAST = "finetune:lr=0.1,epochs=1,batch=32"
 NESTED = "nad:teacher=(finetune:lr=0.1),lr=0.01,beta=1"
 BRIEF = NESTED + ",epochs=1,batch=32"
 OWN = """
@@ -100,15 +100,15 @@ def test_training_leaves_a_network_its_card_and_the_evidence(victim: Path) -> No
     assert (card["architecture"], card["classes"]) == ("wrn-10-1", ["stop", "go", "left", "right"])
     assert Attack.parse(card["attack"]) == Attack.parse(result["attack"]) == Attack.parse(ATTACK)
     assert (card["size"], card["seed"], card["attack_seed"]) == ([16, 16], 0, 0)
-    assert (card["recipe"]["epochs"], card["recipe"]["augment"]) == (2, ["crop", "flip"])
+    assert (card["recipe"]["epochs"], card["recipe"]["augment"], card["recipe"]["shuffle"]) == (10, [], "once")
     assert card["metrics"] == result["after"]
     assert result["configuration"]["attack"]["rate"] == 0.1
     assert result["seconds"] > 0
     assert "before" not in result
     with (victim / "history.csv").open() as file:
         epochs = list(csv.DictReader(file))
-    assert [int(e["epoch"]) for e in epochs] == [1, 2]
-    assert all(float(e["loss"]) > 0 for e in epochs)
+    assert [int(e["epoch"]) for e in epochs] == list(range(1, 11))
+    assert 0 < float(epochs[-1]["loss"]) < float(epochs[0]["loss"])
     poisoned = read(victim / "indices.json")["poisoned"]
     assert len(set(poisoned)) == 26  # a tenth of 256
     assert 0 <= min(poisoned) <= max(poisoned) < 256
@@ -119,6 +119,7 @@ def test_metrics_are_fractions_with_their_exact_counts(victim: Path) -> None:
     assert set(after) == {"acc", "acc_nt", "asr", "ra", "counts"}
     assert {name: of for name, (_, of) in after["counts"].items()} == {"acc": 80, "acc_nt": 60, "asr": 60, "ra": 60}
     assert rates_agree_with_counts(after)
+    assert min(after["acc"], after["asr"]) > 0.9  # the network is good and the backdoor is in it
 
 
 def test_the_weights_load_strictly_into_a_fresh_network(victim: Path) -> None:
@@ -196,7 +197,7 @@ def test_purifying_leaves_a_network_its_card_and_the_evidence(purified: "tuple[P
     assert names(folder) == {"model.safetensors", "model.json", "result.json", "history.csv", "indices.json"}
     assert ran.json == read(folder / "result.json")
     assert ran.json["before"] == read(victim / "result.json")["after"]
-    assert ran.json["before"] != ran.json["after"]
+    assert ran.json["after"]["asr"] < ran.json["before"]["asr"]
     assert rates_agree_with_counts(ran.json["before"])
     assert rates_agree_with_counts(ran.json["after"])
     assert Attack.parse(ran.json["attack"]) == Attack.parse(ATTACK)

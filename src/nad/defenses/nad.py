@@ -112,8 +112,11 @@ class NAD(Trained):
             "given_accuracy": given.double().mean().item(),
             "control_accuracy": tuned.double().mean().item(),
         }
-        first, last = note["curve"][0], note["curve"][-1]
-        if not any(last[k] < first[k] for k in first if k.startswith("d_")):
+        fitting = [c for c in note["curve"] if c["accepted"]] or note[
+            "curve"
+        ]  # a wrecked network is far from any teacher
+        first, last = fitting[0], fitting[-1]
+        if len(fitting) > 1 and not any(last[k] < first[k] for k in first if k.startswith("d_")):
             note["warning"] = "the attention distance does not fall as beta grows: the term has no effect here"
         return replace(self, beta=tuple(multiplier * b for b in base)), note
 

@@ -12,7 +12,7 @@ from nad.runtime import Run
 from nad.training import RECIPES, Recipe, Schedule, adjusted
 
 DEFAULT_RECIPE = "recommended"
-MAX_DROP = 0.03
+MAX_DROP = 0.08  # chosen on development victims, see docs/main-job.md
 INHERITED = ("recipe", "epochs", "augment", "batch", "schedule", "max_drop")
 
 
