@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-CLASSES = ("stop", "go", "left", "right")
+CLASSES = ("go", "left", "right", "stop")  # sorted, as class folders are
 ATTACK = "badnets:target=1"
 
 

@@ -212,6 +212,13 @@ def test_another_number_of_classes(refused: Refused, tmp_path: Path) -> None:
     refused("evaluate seven.pt --data {tiny} --model wrn-10-1", "the network has 7 classes and tiny test has 4")
 
 
+def test_classes_in_another_order(refused: Refused, tmp_path: Path) -> None:
+    npz(tmp_path / "turned.npz", np.arange(60) % 4, classes=np.array(["stop", "right", "left", "go"]))
+    for line in (PURIFY.replace("--clean 0.5", ""), EVALUATE):
+        line = line.replace("{tiny}", "turned.npz")
+        refused(line, "its classes in the order go, left, right, stop", "in the order stop, right, left, go")
+
+
 def test_images_of_another_size_than_the_networks(refused: Refused) -> None:
     for line in (PURIFY, EVALUATE):
         refused(f"{line} --size 8", "trained on 16x16 pixels and the images are 8x8; pass --size 16")

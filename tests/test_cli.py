@@ -97,7 +97,7 @@ def test_training_leaves_a_network_its_card_and_the_evidence(victim: Path) -> No
     assert names(victim) == {"model.safetensors", "model.json", "result.json", "history.csv", "indices.json"}
     card, result = read(victim / "model.json"), read(victim / "result.json")
     assert card["sha256"] == sha(victim / "model.safetensors")
-    assert (card["architecture"], card["classes"]) == ("wrn-10-1", ["stop", "go", "left", "right"])
+    assert (card["architecture"], card["classes"]) == ("wrn-10-1", ["go", "left", "right", "stop"])
     assert Attack.parse(card["attack"]) == Attack.parse(result["attack"]) == Attack.parse(ATTACK)
     assert (card["size"], card["seed"], card["attack_seed"]) == ([16, 16], 0, 0)
     assert (card["recipe"]["epochs"], card["recipe"]["augment"], card["recipe"]["shuffle"]) == (10, [], "once")
