@@ -92,7 +92,6 @@ def main() -> None:
         Path("docs/main-job.md"),
         {
             "methods": by_method(cells(results / "main-job-methods")),
-            "default": by_method(cells(results / "main-job-default")),
             "drops": by_drop(cells(results / "main-job-drops")),
         },
     )
