@@ -428,7 +428,6 @@ def test_a_method_that_cannot_be_made(refused: Refused, method: str, match: str)
     refused(f"{PURIFY} --method {method}", match)  # beside one that can
 
 
-@pytest.mark.xfail(strict=True, reason="a number of folds below 1 is not refused; below 0 it ends in a traceback")
 def test_a_number_of_folds_below_one(refused: Refused) -> None:
     refused(PURIFY.replace(FAST, "finetune:folds=-3"), "folds")
 

@@ -118,12 +118,18 @@ def test_the_term_alone_halves_the_distance_in_fifty_steps(model, images, precis
 
 
 def test_more_beta_means_less_distance(model, images):
-    def ends(beta: float) -> float:
-        spec = f"nad:beta={beta},lr=0.02,epochs=4,batch=32,teacher=(finetune:lr=0.2,epochs=8)"
-        return quick(spec)(model, images, RUN).history[-1]["d_3"]
+    teacher = create("wrn-10-1", 12, seed=9)
+    taps = find_taps(model, teacher, images, RUN, "sum", 2.0)
+    recipe = Recipe(epochs=10, batch=32, lr=0.02, schedule="constant")
 
-    weak, middle, strong = ends(0.01), ends(5), ends(100)
-    assert weak > middle > strong
+    def ends(beta: float) -> float:
+        student = copy.deepcopy(model)
+        history = distil(student, teacher, taps, [beta] * 3, images, recipe, RUN, ("sum", 2.0, "sq"))
+        return history[-1]["d_3"]
+
+    weak, middle, strong = ends(0.01), ends(0.3), ends(5)
+    assert weak > 1.2 * middle
+    assert middle > 1.2 * strong
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ class Trained(Defense):
                 f"{self.spec_name}: expected max_drop in [0, 1) and hold_out in (0, 1), got {self.max_drop} and "
                 f"{self.hold_out:g}"
             )
+        if self.folds is not None and self.folds < 1:
+            raise NadError(f"{self.spec_name}: expected folds >= 1, got {self.folds}")
         self.how()
 
     @property
