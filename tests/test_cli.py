@@ -419,7 +419,6 @@ def test_no_file_names_a_path_of_this_machine(
         assert not any(str(place) in text for text in texts)
 
 
-@pytest.mark.xfail(strict=True, reason="the specification of a method keeps the path of teacher_checkpoint")
 def test_a_teacher_from_a_file_is_recorded_without_its_path(purify: "Nad", victim: Path, tmp_path: Path) -> None:
     method = f"nad:teacher_checkpoint={victim},lr=0.01,beta=1,epochs=1,batch=32"
     ran = purify(tmp_path / "out", "--json", method=method)
@@ -427,7 +426,6 @@ def test_a_teacher_from_a_file_is_recorded_without_its_path(purify: "Nad", victi
     assert str(victim.parent) not in "".join(p.read_text() for p in (tmp_path / "out").glob("*.json"))
 
 
-@pytest.mark.xfail(strict=True, reason="card and result keep the path in the name of a model from a file")
 def test_a_model_from_a_file_is_recorded_without_its_path(nad: "Nad", tiny: Path, tmp_path: Path) -> None:
     own_network(tmp_path)
     how = ("--model", f"{tmp_path}/own.py:Net", "--data", tiny, "--method", FAST, "--clean", 0.5)

@@ -1,6 +1,7 @@
 """The commands. Options come from dataclasses; everything that computes is in `pipeline`."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -269,7 +270,7 @@ def list_(
     for kind, registry in methods.items():
         for name in registry if what in (kind, "all") else ():
             summary = (registry[name].__doc__ or "").split("\n")[0]
-            rows = [(o.name, o.kind, o.default, o.help) for o in options(registry[name])]
+            rows = [(o.name, o.kind, "" if o.default is None else o.default, o.help) for o in options(registry[name])]
             console.options_table(f"{kind[:-1]} {name}: {summary}", rows, ("option", "takes", "default", "meaning"))
     for kind, table in names.items():
         if what in (kind, "all"):
@@ -298,6 +299,7 @@ def data(name: Literal["cifar10-jpeg"], *, out: Path, overwrite: Annotated[bool,
 
 def main() -> None:
     """The `nad` command: exit code 2 and no traceback for a user's mistake."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no unfinished folder either
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except NadError as error:

@@ -22,12 +22,12 @@ MODEL = "wrn-16-1"
 ATTACK = "badnets:target=0,rate=0.1"
 VICTIM = Recipe(epochs=20, lr=0.2, schedule="onecycle", batch=128, weight_decay=5e-4)
 CLEAN = 0.1
-TEACHER = "finetune:lr=0.1,epochs=10,augment=crop"
-STUDENT = "lr=0.005,epochs=10,augment=crop"
+TEACHER = "finetune:lr=0.05,schedule=cosine,epochs=20,augment=crop"
+STUDENT = "lr=0.005,schedule=reference,epochs=20,augment=crop"
 ERASERS = {
     "teacher alone": TEACHER,
     "control: beta 0": f"nad:beta=0,{STUDENT}",
-    "NAD": f"nad:teacher=({TEACHER}),beta=1500/3000/3000,loss=mse,{STUDENT}",
+    "NAD": f"nad:teacher=({TEACHER}),beta=5000/10000/10000,loss=mse,{STUDENT}",
 }
 PICTURED = 3  # images in the picture
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nad.attention import Operator, attention_map, distillation_loss, normalised
+from nad.models.forward import evaluating
 from nad.models.stages import Stage, tap
 
 LEAST_SPREAD = 1e-6  # a map that is constant but for rounding has about 1e-7
@@ -50,9 +51,7 @@ def signals(
         x: fp32 (N, 3, H, W) in [0, 1]; a few images are enough. y: int64 (N,).
     """
     parameters = [q for q in model.parameters() if q.requires_grad]
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
+    with evaluating(model):
         with tap(model, stages) as taps:
             loss = F.cross_entropy(model(x).float(), y)
             features = [taps[s.name] for s in stages]
@@ -74,9 +73,6 @@ def signals(
             q = normalised(attention_map(feature.detach(), "sum" if operator == "raw" else operator, p))
             spread = (q.std(1) * q.shape[1] ** 0.5).mean().item()
             measured.append(Signal(stage.name, spread, _norm(grads) / max(reference, 1e-12)))
-    finally:
-        for module, mode in modes:
-            module.training = mode
     return measured
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nad.attacks.base import Attack
@@ -17,7 +18,8 @@ from nad.errors import NadError, printable
 from nad.evaluation import evaluate
 from nad.models.card import Card
 from nad.models.checkpoints import Entry, Format, Loaded, save
-from nad.models.create import create
+from nad.models.create import create, recorded
+from nad.models.forward import outputs
 from nad.results import Metrics, Result, write_history, write_json
 from nad.runtime import Device, Precision, Progress, Run, silent, versions
 from nad.training import Recipe, fit
@@ -118,6 +120,7 @@ def train(dataset: Dataset, architecture: str, attack: Attack | None, how: Recip
     parts = split(dataset, run.seed)
     clean, indices = parts.train, dict(parts.indices)
     model = create(architecture, len(dataset.classes), run.seed)
+    outputs(model, clean.pixels[torch.arange(1)], architecture)  # fails here rather than in the middle of training
     images = attack.poison(clean, run) if attack else clean
     if images.poisoned is not None:
         indices["poisoned"] = images.poisoned.nonzero().flatten()
@@ -125,7 +128,7 @@ def train(dataset: Dataset, architecture: str, attack: Attack | None, how: Recip
     history = fit(model, images, how, run, name="training")
     seconds = time.perf_counter() - began
     metrics = evaluate(model, parts.test, attack, run)
-    configuration = {"architecture": architecture, "recipe": asdict(how)} | (
+    configuration = {"architecture": recorded(architecture), "recipe": asdict(how)} | (
         {"attack": attack.configuration()} if attack else {}
     )
     result = Result(
@@ -139,7 +142,7 @@ def train(dataset: Dataset, architecture: str, attack: Attack | None, how: Recip
         seconds=seconds,
     )
     card = Card(
-        architecture=architecture,
+        architecture=recorded(architecture),
         classes=dataset.classes,
         size=clean.size,
         data=result.data,
@@ -174,6 +177,7 @@ def agree(loaded: Loaded, images: ImageSet) -> None:
     if loaded.card and loaded.card.size and loaded.card.size != images.size:
         (h, w), (high, wide) = loaded.card.size, images.size
         raise NadError(f"the network was trained on {h}x{w} pixels and the images are {high}x{wide}; pass --size {h}")
+    outputs(loaded.model, images.pixels[torch.arange(1)], loaded.architecture)
 
 
 def purify_checkpoint(
@@ -207,7 +211,7 @@ def _purified(loaded: Loaded, parts: Parts, method: Defense, run: Run, before: M
     seconds = time.perf_counter() - began
     after = evaluate(outcome.model, parts.test, attack, run)
     result = Result(
-        method=str(method),
+        method=method.recorded(),
         configuration=outcome.method.configuration(),
         data=parts.record("clean"),
         run=run.describe(),
@@ -216,7 +220,7 @@ def _purified(loaded: Loaded, parts: Parts, method: Defense, run: Run, before: M
         after=after,
         attack=attack.explicit() if attack else None,
         seconds=seconds,
-        notes=outcome.notes | {"resolved": str(outcome.method)},
+        notes=outcome.notes | {"resolved": outcome.method.recorded()},
     )
     source = loaded.card or Card(architecture=loaded.architecture, classes=parts.train.classes, size=parts.train.size)
     card = replace(

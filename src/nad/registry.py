@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from nad.errors import NadError, printable
@@ -88,9 +89,25 @@ class Method:
         """The shortest specification that gives this object: the fields that differ from their defaults."""
         return self._written([f for f in self._fields() if getattr(self, f.name) != f.default])
 
+    def recorded(self) -> str:
+        """The shortest specification as a result keeps it: files of this machine by their name alone."""
+        return str(self._portable())
+
     def explicit(self) -> str:
-        """The specification with every option: what a card keeps, since a default may change one day."""
-        return self._written(self._fields())
+        """The specification with every option that has a value: what a card keeps, since a default may change."""
+        own = self._portable()
+        return own._written([f for f in self._fields() if getattr(own, f.name) is not None or f.default is not None])
+
+    def _portable(self) -> Self:
+        """This object with every local file, also of nested methods, named without its folder."""
+        changes: dict[str, Any] = {}
+        for f in self._fields():
+            value = getattr(self, f.name)
+            if isinstance(value, Method):
+                changes[f.name] = value._portable()
+            elif f.metadata.get("local") and isinstance(value, str):
+                changes[f.name] = PurePath(value).name
+        return dataclasses.replace(typing.cast(Any, self), **changes)
 
     def _fields(self) -> tuple[dataclasses.Field[Any], ...]:
         return dataclasses.fields(typing.cast(Any, self))
@@ -101,8 +118,9 @@ class Method:
 
     def configuration(self) -> dict[str, Any]:
         """Every field with its value, nested methods resolved: what a result records and a fingerprint covers."""
+        own = self._portable()
         return {"name": self.spec_name, "version": self.version} | {
-            f.name: v.configuration() if isinstance(v := getattr(self, f.name), Method) else v for f in self._fields()
+            f.name: v.configuration() if isinstance(v := getattr(own, f.name), Method) else v for f in self._fields()
         }
 
 
@@ -216,7 +234,7 @@ def _false(text: str) -> bool:
 def describe(kind: Any) -> str:
     """A type in words, for help and errors."""
     if get_origin(kind) in (Union, types.UnionType):
-        return " or ".join(describe(k) for k in get_args(kind))
+        return " or ".join(describe(k) for k in get_args(kind) if k is not types.NoneType)
     if get_origin(kind) is Literal:
         return "|".join(str(c) for c in get_args(kind))
     if get_origin(kind) is tuple:
@@ -234,7 +252,7 @@ class Option:
 
     name: str
     kind: str
-    default: str
+    default: str | None  # None where nothing is set
     help: str
 
 
@@ -242,6 +260,8 @@ def options(method: type[Method]) -> list[Option]:
     """Every option of a method in the order of its dataclass."""
     hints = typing.get_type_hints(method)
     return [
-        Option(f.name, describe(hints[f.name]), show(f.default), f.metadata.get("help", ""))
+        Option(
+            f.name, describe(hints[f.name]), None if f.default is None else show(f.default), f.metadata.get("help", "")
+        )
         for f in dataclasses.fields(typing.cast(Any, method))
     ]

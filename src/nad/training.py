@@ -14,6 +14,7 @@ from nad.data.augment import Augmentation
 from nad.data.batches import Epoch, batches, channels_last, in_order
 from nad.data.images import ImageSet
 from nad.errors import NadError
+from nad.models.forward import evaluating
 from nad.registry import close
 from nad.runtime import Run
 
@@ -196,15 +197,10 @@ def _fit(
 
 def predictions(model: nn.Module, images: ImageSet, run: Run) -> Tensor:
     """The predicted class of every image, int64 (N,) on the CPU; leaves the model's mode as it was."""
-    device, modes = run.torch_device, {m: m.training for m in model.modules()}
+    device = run.torch_device
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.eval()
-    try:
-        with run.inference():
-            outputs = [model(x).argmax(1) for x, _ in in_order(images.to(device), device)]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(model), run.inference():
+        outputs = [model(x).argmax(1) for x, _ in in_order(images.to(device), device)]
     return torch.cat(outputs).cpu()
 
 

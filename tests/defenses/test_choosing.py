@@ -107,3 +107,10 @@ def test_a_class_with_one_image_cannot_be_held_out():
     lonely = images(41).subset(torch.tensor([0, 1, 2, 3, 4, 5, 6]))
     with pytest.raises(NadError, match="at least 2 clean images of every class"):
         folds(lonely, 0.2, Run())
+
+
+def test_no_more_folds_than_the_smallest_class_has_images():
+    three = images(43).subset(torch.tensor([i for i in range(43) if i % 4 or i < 12]))  # class 0 has three
+    parts = folds(three, 0.2, Run())
+    assert len(parts) == 3
+    assert all(min(fold.held.counts()) > 0 and min(fold.kept.counts()) > 0 for fold in parts)

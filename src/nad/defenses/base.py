@@ -1,8 +1,6 @@
 """What every defense is: a network and clean images in, a network of the same kind out."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -11,6 +9,7 @@ from torch import nn
 
 from nad.data.images import ImageSet
 from nad.errors import NadError, printable
+from nad.models.forward import outputs
 from nad.registry import Method, Registry
 from nad.runtime import Run
 
@@ -85,37 +84,15 @@ class Defense(Method):
             raise NadError(f"expected clean images of every class, got none of {_names(images, False)}; add some")
         if len(images) < self.min_images:
             raise NadError(f"{self.spec_name} needs at least {self.min_images} clean images, got {len(images)}")
-        outputs = _outputs(model, images, run)
-        if outputs != len(counts):
-            raise NadError(f"the network has {outputs} classes and the images have {len(counts)}; they must be equal")
+        answers = outputs(model, images.pixels[torch.arange(1)])
+        if answers != len(counts):
+            raise NadError(f"the network has {answers} classes and the images have {len(counts)}; they must be equal")
         return images.plain()
 
 
 def _names(images: ImageSet, present: bool) -> str:
     names = [printable(n, 40) for n, c in zip(images.classes, images.counts()) if (c > 0) == present]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _outputs(model: nn.Module, images: ImageSet, run: Run) -> int:
-    with evaluating(model), torch.no_grad():
-        first = next(model.parameters())
-        x = images.pixels[torch.arange(1)].to(first.device, first.dtype) / 255
-        out = model(x)
-    if not isinstance(out, torch.Tensor) or out.ndim != 2:
-        raise NadError("expected a network that gives one (N, classes) tensor of logits; wrap it so that it does")
-    return int(out.shape[1])
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; every module's own mode again after."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def working_copy(model: nn.Module) -> nn.Module:

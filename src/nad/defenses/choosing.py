@@ -40,11 +40,13 @@ def folds(images: ImageSet, fraction: float, run: Run, count: int | None = None)
         NadError: too few images to hold out one of each class.
     """
     count = count or (FOLDS if len(images) < SMALL else 1)
-    if min(images.counts()) < 2:
+    least = min(images.counts())
+    if least < 2:
         raise NadError(
             "choosing needs at least 2 clean images of every class; add images, or set lr and beta yourself so that "
             "nothing is chosen"
         )
+    count = min(count, least)  # else a part would hold no image of the smallest class
     if count == 1:
         kept, held = hold_out(images.labels, fraction, run.seed, "hold-out")
         return [Fold(images.subset(kept), images.subset(held))]

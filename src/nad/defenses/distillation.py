@@ -12,6 +12,7 @@ from nad.attention import Form, Operator, convert_beta, distances, normalised_di
 from nad.data.images import ImageSet
 from nad.errors import NadError, printable
 from nad.guard import signals
+from nad.models.forward import evaluating
 from nad.models.stages import Stage, find_stages, stage, tap
 from nad.runtime import Run
 from nad.training import AfterEpoch, Recipe, fit
@@ -102,20 +103,14 @@ def find_taps(
     keep = [i for i in range(len(own)) if i not in found or not found[i].dead]
     own, others = tuple(own[i] for i in keep), tuple(others[i] for i in keep)
     with torch.no_grad(), tap(model, own) as s, tap(teacher, others) as t:
-        _evaluated(model, x)
+        with evaluating(model):
+            model(x)
         teacher(x)
         apart = [
             distances(normalised_difference(s[a.name], t[b.name], operator, p)).mean().item()
             for a, b in zip(own, others)
         ]
     return Taps(own, others, tuple(apart), tuple(str(s) for s in dead))
-
-
-def _evaluated(model: nn.Module, x: Tensor) -> None:
-    training = model.training
-    model.eval()
-    model(x)
-    model.train(training)
 
 
 def _teacher_stages(model: nn.Module, teacher: nn.Module, own: tuple[Stage, ...], x: Tensor) -> tuple[Stage, ...]:

@@ -15,7 +15,7 @@ from nad.defenses.finetune import Finetune
 from nad.defenses.scratch import Scratch
 from nad.defenses.trained import Trained
 from nad.errors import NadError
-from nad.models.checkpoints import load
+from nad.models.checkpoints import load, weights_fingerprint
 from nad.registry import option, show
 from nad.runtime import Run
 from nad.training import AfterEpoch, fit
@@ -124,12 +124,16 @@ class NAD(Trained):
         teacher = self.taught(model, images, run) if self.distils else None
         student, history, taps = self.student(model, teacher.model if teacher else None, images, run)
         notes: dict[str, Any] = {}
+        if teacher and self.teacher_checkpoint:
+            notes["teacher_weights"] = weights_fingerprint(teacher.model)
         if taps:
-            notes = {"stages": [s.name for s in taps.student], "dropped_stages": list(taps.dropped)}
+            notes |= {"stages": [s.name for s in taps.student], "dropped_stages": list(taps.dropped)}
         return Outcome(student, self, history, notes)
 
     def taught(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         """The teacher, made from `model` and `images` or loaded."""
+        if self.stages or isinstance(self.beta, tuple):
+            self.taps(model, model, images, run)  # what the user named is refused before minutes go into a teacher
         if self.teacher_checkpoint:
             return Outcome(load(self.teacher_checkpoint, self.teacher_model, len(images.classes)).model, self)
         method = self.teacher

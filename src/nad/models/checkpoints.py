@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nad.errors import NadError, printable
 from nad.models.card import Card
-from nad.models.create import create
+from nad.models.create import create, recorded
 from nad.models.normalize import Normalized, normalisation, unwrap
 
 Format = Literal["safetensors", "pt"]
@@ -84,7 +84,7 @@ def load(path: str | Path, model: str | None = None, classes: int | None = None)
     network.load_state_dict(values)
     if card and card.normalisation:
         network = Normalized(network, *card.normalisation)
-    return Loaded(network.eval(), name, count, card, layout, notes)
+    return Loaded(network.eval(), recorded(name), count, card, layout, notes)
 
 
 def save(

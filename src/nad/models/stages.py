@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nad.errors import NadError, printable
+from nad.models.forward import evaluating
 
 _LEAST_POSITIONS = 4  # a normalised map of one position is constant, and of two or three nearly so
 _MOST_EXTRA_TOKENS = 16  # class, distillation and register tokens
@@ -241,19 +242,15 @@ def _describe(model: nn.Module, calls: list[_Call], flow: _Dataflow, example: Te
 @contextmanager
 def _undisturbed(model: nn.Module, example: Tensor) -> Iterator[None]:
     """Evaluation mode without gradients; modes, buffers and random state are put back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False)
     ]
     try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng([example.device] if example.is_cuda else []):
+        with evaluating(model), torch.no_grad(), torch.random.fork_rng([example.device] if example.is_cuda else []):
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         for module, name, buffer, kept in buffers:
             setattr(module, name, buffer)
             if not torch.equal(buffer, kept):

@@ -1,0 +1,47 @@
+"""One forward pass of any network, and what it says of the network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from nad.errors import NadError, printable
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; every module's own mode again after."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def outputs(model: nn.Module, pixels: Tensor, name: str = "") -> int:
+    """The number of classes that the network answers with.
+
+    Args:
+        pixels: uint8 (N, 3, H, W), of the size the network will get; the first image is used.
+        name: what to call the network in an error.
+
+    Raises:
+        NadError: the network fails at this size, or gives something other than (N, classes).
+    """
+    first = next(model.parameters())
+    x = pixels[:1].to(first.device, first.dtype) / 255
+    try:
+        with evaluating(model), torch.no_grad():
+            out = model(x)
+    except RuntimeError as error:
+        height, width = pixels.shape[2:]
+        raise NadError(
+            f"{printable(name or type(model).__name__)} cannot take images of {height}x{width} pixels "
+            f"({printable(error, 90)}); pass --size with one that it takes, such as --size 224"
+        ) from error
+    if not isinstance(out, Tensor) or out.ndim != 2:
+        raise NadError("expected a network that gives one (N, classes) tensor of logits; wrap it so that it does")
+    return int(out.shape[1])
