@@ -22,8 +22,8 @@ MODEL = "wrn-16-1"
 ATTACK = "badnets:target=0,rate=0.1"
 VICTIM = Recipe(epochs=20, lr=0.2, schedule="onecycle", batch=128, weight_decay=5e-4)
 CLEAN = 0.1
-TEACHER = "finetune:lr=0.05,schedule=cosine,epochs=20,augment=crop"
-STUDENT = "lr=0.005,schedule=reference,epochs=20,augment=crop"
+TEACHER = "finetune:lr=0.1,schedule=onecycle,epochs=30,augment=crop"
+STUDENT = "lr=0.005,schedule=cosine,epochs=20,augment=crop"
 ERASERS = {
     "teacher alone": TEACHER,
     "control: beta 0": f"nad:beta=0,{STUDENT}",
