@@ -73,6 +73,11 @@ def _split(text: str, whole: str) -> list[str]:
     return [*parts, current]
 
 
+def internal(factory: Callable[[], Any]) -> Any:
+    """A field that no specification can set or show: what a method was fitted to."""
+    return field(default_factory=factory, repr=False, compare=False, metadata={"internal": True})
+
+
 class Method:
     """Base of everything that has a specification: a frozen, keyword-only dataclass with a registered name."""
 
@@ -94,9 +99,13 @@ class Method:
         return str(self._portable())
 
     def explicit(self) -> str:
-        """The specification with every option that has a value: what a card keeps, since a default may change."""
+        """The specification with every option that has a value: what a card keeps, since a default may change.
+
+        Local options are left out: no card may name a file, so it could not be read back.
+        """
         own = self._portable()
-        return own._written([f for f in self._fields() if getattr(own, f.name) is not None or f.default is not None])
+        kept = [f for f in self._fields() if not f.metadata.get("local")]
+        return own._written([f for f in kept if getattr(own, f.name) is not None or f.default is not None])
 
     def _portable(self) -> Self:
         """This object with every local file, also of nested methods, named without its folder."""
@@ -109,8 +118,9 @@ class Method:
                 changes[f.name] = PurePath(value).name
         return dataclasses.replace(typing.cast(Any, self), **changes)
 
-    def _fields(self) -> tuple[dataclasses.Field[Any], ...]:
-        return dataclasses.fields(typing.cast(Any, self))
+    @classmethod
+    def _fields(cls) -> tuple[dataclasses.Field[Any], ...]:
+        return tuple(f for f in dataclasses.fields(typing.cast(Any, cls)) if not f.metadata.get("internal"))
 
     def _written(self, fields: Iterable[dataclasses.Field[Any]]) -> str:
         shown = ",".join(f"{f.name}={show(getattr(self, f.name))}" for f in fields)
@@ -172,7 +182,7 @@ class Registry(Generic[M]):
         spec = parse(text)
         method = self[spec.name]
         hints = typing.get_type_hints(method)
-        fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, method))}
+        fields = {f.name: f for f in method._fields()}
         values = {}
         for key, value in spec.values.items():
             if key not in fields:
@@ -263,5 +273,5 @@ def options(method: type[Method]) -> list[Option]:
         Option(
             f.name, describe(hints[f.name]), None if f.default is None else show(f.default), f.metadata.get("help", "")
         )
-        for f in dataclasses.fields(typing.cast(Any, method))
+        for f in method._fields()
     ]

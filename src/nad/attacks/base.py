@@ -1,14 +1,15 @@
 """What every attack is: a pure function on pixels, and how it poisons a training set."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from nad.data.images import ImageSet, Pixels
 from nad.errors import NadError
-from nad.registry import Method, Registry, option
+from nad.registry import Method, Registry, internal, option
 from nad.runtime import Run
 
 ATTACKS: "Registry[Attack]" = Registry("attack")
@@ -17,19 +18,50 @@ Phase = Literal["train", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Method):
-    """Base of the attacks. A method writes `apply`; relabelling, drawing and counting are here."""
+    """Base of the attacks. A method writes `apply`; relabelling, drawing and counting are here.
+
+    An attack that is fitted to images also writes `fitted`; what it finds is in `tensors`, which a card keeps in
+    `trigger.safetensors` beside the network, so that the exact trigger can be rebuilt.
+    """
 
     registry: ClassVar = ATTACKS
+    fits: ClassVar[bool] = False  # whether `tensors` must be filled by `fit` before `apply`
 
     target: int = option(0, "class that the backdoor answers (all_to_one)")
-    rate: float = option(0.1, "fraction of all training images that is poisoned")
-    labels: Literal["all_to_one", "all_to_all"] = option("all_to_one", "all_to_all answers the true class plus one")
+    rate: float = option(0.1, "fraction of the images named by rate_of that is poisoned")
+    rate_of: Literal["all", "target_class", "non_target"] = option(
+        "all", "what rate is a fraction of; target_class and non_target also draw from there"
+    )
+    labels: Literal["all_to_one", "all_to_all", "clean"] = option(
+        "all_to_one", "all_to_all answers the true class plus one; clean poisons the target class and changes no label"
+    )
+    tensors: Mapping[str, Tensor] = internal(dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1:
             raise NadError(f"{self.spec_name}: expected rate in (0, 1], got {self.rate:g}")
         if self.target < 0:
             raise NadError(f"{self.spec_name}: expected target >= 0, got {self.target}")
+        if self.labels == "clean" and self.rate_of == "non_target":
+            raise NadError(f"{self.spec_name}: labels=clean poisons the target class alone; use rate_of=target_class")
+        if self.labels == "all_to_all" and self.rate_of != "all":
+            raise NadError(f"{self.spec_name}: labels=all_to_all has no target class; use rate_of=all")
+
+    def fit(self, images: ImageSet, run: Run) -> Self:
+        """This attack with its trigger fitted to clean training images; itself where nothing is fitted or all is.
+
+        Args:
+            images: the training set that will be poisoned.
+            run: seed, device, precision and progress of what is trained on the way.
+        """
+        if not self.fits or self.tensors:
+            return self
+        self.check(len(images.classes))
+        return replace(self, tensors=self.fitted(images, run))
+
+    def fitted(self, images: ImageSet, run: Run) -> dict[str, Tensor]:
+        """What the trigger is made of: CPU tensors by name."""
+        raise NotImplementedError
 
     def apply(self, pixels: Tensor, indices: Tensor, phase: Phase) -> Tensor:
         """Plant the trigger.
@@ -47,7 +79,7 @@ class Attack(Method):
     def answers(self, labels: Tensor, classes: int) -> Tensor:
         """The class that the backdoor gives for images of class `labels`, int64 of the same shape."""
         self.check(classes)
-        return (labels + 1) % classes if self.labels == "all_to_all" else torch.full_like(labels, self.target)
+        return torch.full_like(labels, self.target) if self.single_target is not None else (labels + 1) % classes
 
     def evaluated(self, labels: Tensor) -> Tensor:
         """Which test images success is measured on, bool: all for all_to_all, else those of the other classes."""
@@ -56,7 +88,7 @@ class Attack(Method):
     @property
     def single_target(self) -> int | None:
         """The target class where there is one."""
-        return self.target if self.labels == "all_to_one" else None
+        return None if self.labels == "all_to_all" else self.target
 
     def check(self, classes: int) -> None:
         """Refuse a target that the data does not have."""
@@ -64,16 +96,16 @@ class Attack(Method):
             raise NadError(f"{self.spec_name}: expected target in 0..{classes - 1}, got {self.target}")
 
     def poison(self, images: ImageSet, run: Run) -> ImageSet:
-        """The training set with `rate` of all its images triggered and relabelled; its mask says which.
+        """The training set with some of its images triggered and (but for labels=clean) relabelled; its mask says which.
 
-        The images are drawn once, from the run's generator `poison`, among all classes as the reference does.
+        The images are drawn once, from the run's generator `poison`. An attack that is not fitted yet is fitted.
         """
+        attack = self.fit(images, run)
+        if attack is not self:
+            return attack.poison(images, run)
         if images.poisoned is not None and bool(images.poisoned.any()):
             raise NadError(f"{images.name} is poisoned already; expected clean images")
-        count = round(self.rate * len(images))
-        if count == 0:
-            raise NadError(f"{self.spec_name}: rate {self.rate:g} of {len(images)} images is none; raise rate")
-        chosen = torch.randperm(len(images), generator=run.generator("poison"))[:count].sort().values
+        chosen = self.drawn(images.labels, len(images.classes), run)
         labels = images.labels.clone()
         labels[chosen] = self.answers(labels[chosen], len(images.classes))
         mask = torch.zeros(len(images), dtype=torch.bool)
@@ -85,6 +117,30 @@ class Attack(Method):
             poisoned=mask,
             original_labels=images.labels,
         )
+
+    def drawn(self, labels: Tensor, classes: int, run: Run) -> Tensor:
+        """The positions of the images to poison, int64, ascending.
+
+        `rate` is a fraction of all images, of the target class or of the others. Drawn from is the same group, but
+        for labels=clean always the target class. rate_of=all draws among all classes, as the reference does.
+        """
+        self.check(classes)
+        group = {
+            "all": torch.ones_like(labels, dtype=torch.bool),
+            "target_class": labels == self.target,
+            "non_target": labels != self.target,
+        }
+        counted = group[self.rate_of]
+        pool = (group["target_class"] if self.labels == "clean" else counted).nonzero().flatten()
+        count = round(self.rate * int(counted.sum()))
+        if count == 0:
+            raise NadError(f"{self.spec_name}: rate {self.rate:g} of {int(counted.sum())} images is none; raise rate")
+        if count > len(pool):
+            raise NadError(
+                f"{self.spec_name}: rate {self.rate:g} of {self.rate_of} asks for {count} images and class {self.target} "
+                f"has {len(pool)}; lower rate or use rate_of=target_class"
+            )
+        return pool[torch.randperm(len(pool), generator=run.generator("poison"))[:count]].sort().values
 
     def planted(self, pixels: Tensor | Pixels, mask: Tensor, phase: Phase) -> Tensor | Pixels:
         """`pixels` with the trigger where `mask`; on demand for pixels that are decoded on demand."""
