@@ -130,3 +130,37 @@ def test_refusals(train_set):
         BadNets(amplitude=2.0)
     with pytest.raises(NadError, match=r"badnets:low expects 0\|128, got '7'"):
         ATTACKS.create("badnets:low=7")
+
+
+def test_four_corners_are_each_others_mirror_images():
+    black = torch.zeros(1, 3, 32, 40, dtype=torch.uint8)
+    after = BadNets(position="corners", low=128).apply(black, INDICES[:1], "test")
+    expected = [[128, 128, 255], [128, 255, 128], [255, 128, 255]]
+    assert after[0, 1, 29:, 37:].tolist() == expected
+    assert torch.equal(after, after.flip(3))
+    assert torch.equal(after, after.flip(2))
+    assert int((after > 0).sum()) == 4 * 9 * 3
+
+
+def test_a_random_place_belongs_to_the_index_the_phase_and_the_seed():
+    attack, black = BadNets(position="random", pattern="square"), torch.zeros(50, 3, 20, 32, dtype=torch.uint8)
+    indices = torch.arange(50)
+    after = attack.apply(black, indices, "train")
+    assert after[:, 0].flatten(1).count_nonzero(1).tolist() == [9] * 50
+    assert torch.equal(attack.apply(black[7:8], indices[7:8], "train"), after[7:8])
+    assert torch.equal(attack.apply(black, indices.flip(0), "train"), after.flip(0))
+    assert len({tuple(image[0].nonzero()[0].tolist()) for image in after}) > 40
+    for other in (
+        attack.apply(black, indices, "test"),
+        BadNets(**vars(attack) | {"seed": 1}).apply(black, indices, "train"),
+    ):
+        assert not torch.equal(other, after)
+    with pytest.raises(NadError, match="the trigger is 9x9 and the images are 8x8"):
+        BadNets(position="random", size=9).apply(noise(size=8), INDICES, "test")
+
+
+def test_scale_keeps_the_patchs_share_of_the_image():
+    for high, wide, side in ((32, 32, 3), (96, 96, 9), (96, 64, 6), (8, 8, 1)):
+        black = torch.zeros(1, 3, high, wide, dtype=torch.uint8)
+        after = BadNets(scale=True, pattern="square").apply(black, INDICES[:1], "test")
+        assert int(after[0, 0].count_nonzero()) == side**2
