@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,6 +52,25 @@ def recorded(name: str) -> str:
     return f"{Path(own[1]).name}:{own[2]}" if own else name
 
 
+def function_in(file: str, function: str) -> Callable[..., Any]:
+    """A function of a Python file of the user's own; runs the file.
+
+    Raises:
+        NadError: no such file, or no such function in it.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise NadError(f"expected FILE.py:NAME, and there is no file {printable(path)}")
+    module = ModuleType(f"nad_user_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses in the file look themselves up there
+    SourceFileLoader(module.__name__, str(path)).exec_module(module)
+    found = getattr(module, function, None)
+    if not callable(found):
+        raise NadError(f"{printable(path)} has no function {function}{close(function, vars(module))}")
+    return found
+
+
 def _wide_resnet(classes: int, depth: str, width: str) -> nn.Module:
     return WideResNet(int(depth), int(width), classes)
 
@@ -76,16 +96,7 @@ def _timm(classes: int, name: str) -> nn.Module:
 
 
 def _factory(classes: int, file: str, function: str) -> nn.Module:
-    path = Path(file)
-    if not path.is_file():
-        raise NadError(f"expected FILE.py:FACTORY, and there is no file {printable(path)}")
-    module = ModuleType(f"nad_user_{path.stem}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses in the file look themselves up there
-    SourceFileLoader(module.__name__, str(path)).exec_module(module)
-    factory = getattr(module, function, None)
-    if not callable(factory):
-        raise NadError(f"{printable(path)} has no function {function}{close(function, vars(module))}")
+    factory = function_in(file, function)
     model = factory(classes)
     if not isinstance(model, nn.Module):
         raise NadError(f"expected {function}({classes}) to return a torch.nn.Module, got {type(model).__name__}")
