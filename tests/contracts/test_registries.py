@@ -3,11 +3,13 @@
 import contextlib
 import copy
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
 from nad.attacks import ATTACKS
@@ -15,21 +17,23 @@ from nad.data.images import ImageSet
 from nad.defenses import DEFENSES
 from nad.errors import NadError
 from nad.models.create import create
-from nad.registry import options
+from nad.registry import Registry, options
 from nad.runtime import Run
 
-QUICK = {"epochs": "1", "batch": "16", "lr": "0.05", "beta": "2"}
+QUICK = {"epochs": "1", "batch": "16", "lr": "0.05", "beta": "2", "steps": "2", "restarts": "2", "network": "wrn-10-1"}
 REGISTRIES = {"attack": ATTACKS, "defense": DEFENSES}
 METHODS = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry]
 
 
-def quick(name: str) -> str:
-    """A cheap specification of a defense, from whichever of the QUICK options it has."""
-    has = {o.name for o in options(DEFENSES[name])}
+def quick(name: str, registry: Registry = DEFENSES, picture: Path | None = None) -> str:
+    """A cheap specification of a method, from whichever of the QUICK options it has; a picture where it needs one."""
+    has = {o.name for o in options(registry[name])}
     values = {k: v for k, v in QUICK.items() if k in has}
     if "teacher" in has:
         values["teacher"] = "(finetune:lr=0.1,epochs=1)"
-    return name + ":" + ",".join(f"{k}={v}" for k, v in values.items())
+    if picture and "image" in has and "pattern" not in has:
+        values["image"] = f'"{picture}"'
+    return name + ":" * bool(values) + ",".join(f"{k}={v}" for k, v in values.items())
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +79,12 @@ def test_specification_round_trips(kind, name):
 
 @pytest.mark.parametrize("name", list(ATTACKS))
 @pytest.mark.parametrize("size", [32, 96])
-def test_attack_is_pure_and_deterministic(name, size):
-    attack = ATTACKS.create(name)
+def test_attack_is_pure_and_deterministic(name, size, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAD_CACHE", str(tmp_path))
+    picture = tmp_path / "picture.png"
+    Image.fromarray(images.pixels[0].permute(1, 2, 0).numpy()).save(picture)
+    attack = ATTACKS.create(quick(name, ATTACKS, picture)).fit(images, Run())
+    assert bool(attack.tensors) == attack.fits
     before = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
     kept, indices = before.clone(), torch.tensor([3, 11, 2, 7])
     after = attack.apply(before, indices, "train")
