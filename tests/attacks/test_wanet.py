@@ -46,6 +46,8 @@ def test_the_control_field_has_mean_size_one_and_is_kept_at_the_nodes():
     field = attack.field(31, 31)
     nodes = field[::10, ::10]
     assert nodes.shape == (4, 4, 2)
+    assert float(nodes.min()) < 0 < float(nodes.max())
+    assert abs(float(nodes.mean())) < 0.5
     assert float(nodes.abs().mean()) == pytest.approx(1, abs=1e-5)
     assert not torch.equal(field, WaNet(k=4, seed=4).field(31, 31))
 
