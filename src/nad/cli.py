@@ -14,15 +14,20 @@ from cyclopts import App, Parameter
 
 from nad import console
 from nad.attacks import ATTACKS, Attack
+from nad.bench import read as read_grid
+from nad.bench import run_grid
+from nad.bench.runner import Status
 from nad.data import sources
 from nad.data.reencode import reencode_jpeg
 from nad.data.sources import Dataset
 from nad.defenses import DEFENSES, Defense
 from nad.demo import demo
 from nad.errors import NadError, printable
-from nad.models import create
+from nad.models import create, zoo
 from nad.models.checkpoints import Format, load
-from nad.pipeline import Made, evaluate_checkpoint, purify_checkpoint
+from nad.pictures import trigger_sheet
+from nad.pipeline import Made, attack_on, evaluate_checkpoint, purify_checkpoint, shown
+from nad.pipeline import poison as poison_dataset
 from nad.pipeline import train as train_network
 from nad.registry import Registry, options
 from nad.results import dumps, new_folder, resolved, write_json
@@ -158,19 +163,19 @@ def purify(
     clean
         Fraction of the training split that the defense gets (0.05 where nothing is said).
     attack
-        Only for evaluating before and after; no eraser sees it.
+        Only for evaluating before and after; no eraser sees it. card is the one that the network's card records.
     format
         safetensors, or pt for a plain state dict.
     overwrite
         Replace a result that is there already.
     """
     methods = [Defense.parse(m) for m in method or ["nad"]]
-    judged = None if attack is None else Attack.parse(attack)
     several = len(methods) > 1
     if resolved(checkpoint).is_relative_to(resolved(out)):
         raise NadError(f"--out {printable(out)} holds the checkpoint, which is only ever read; choose another folder")
     with how.run() as run, new_folder(out, overwrite) as folder:
         loaded = load(checkpoint, model)
+        judged = attack_on(loaded, attack)
         written: list[Made] = []
 
         def write(made: Made) -> None:
@@ -214,14 +219,74 @@ def evaluate(
     model
         Architecture, where the checkpoint has no card that says it.
     attack
-        Trigger to measure with, such as badnets:target=0.
+        Trigger to measure with, such as badnets:target=0; card is the one that the network's card records.
     """
-    judged = None if attack is None else Attack.parse(attack)
     with how.run() as run:
-        result = evaluate_checkpoint(load(checkpoint, model), data.load(), judged, run)
+        loaded = load(checkpoint, model)
+        result = evaluate_checkpoint(loaded, data.load(), attack_on(loaded, attack), run)
     if how.json:
         return console.raw(dumps(result.to_json()))
     console.metrics_table([(resolved(checkpoint).name, result.after, result.seconds)])
+
+
+@app.command
+def poison(*, data: Data, attack: str, out: Path, overwrite: Annotated[bool, flag] = False, how: How = How()) -> None:
+    """Write a poisoned data set as Parquet with a manifest of what was changed, to try other tools on it.
+
+    Parameters
+    ----------
+    attack
+        Backdoor to plant, such as badnets:target=0,rate=0.1; `nad list attacks` shows them.
+    out
+        Folder for the images: train (poisoned), test (clean), triggered/test, and result.json, the manifest.
+    overwrite
+        Replace a result that is there already.
+    """
+    planted = Attack.parse(attack)
+    with how.run() as run, new_folder(out, overwrite) as folder:
+        made = poison_dataset(data.load(), planted, run)
+        made.write(folder)
+    if how.json:
+        return console.raw(dumps(made.manifest))
+    console.line(f"poisoned {len(made.manifest['indices'])} of {len(made.train)} training images")
+    console.line(f"wrote {out}")
+
+
+@app.command
+def show(
+    *,
+    data: Data,
+    attack: str,
+    out: Path,
+    count: int = 8,
+    overwrite: Annotated[bool, flag] = False,
+    how: How = How(),
+) -> None:
+    """Draw what an attack does: clean images, the same triggered, and the difference amplified.
+
+    Parameters
+    ----------
+    attack
+        What to draw, such as blend:alpha=0.2; `nad list attacks` shows them.
+    out
+        The PNG to write.
+    count
+        Images to draw.
+    overwrite
+        Replace the picture that is there already.
+    """
+    planted = Attack.parse(attack)
+    if out.suffix.lower() != ".png":
+        raise NadError(f"expected --out FILE.png, got {printable(out)}")
+    if out.exists() and not overwrite:
+        raise NadError(f"--out {printable(out)} is there already; choose another name or say --overwrite")
+    if not out.parent.is_dir():
+        raise NadError(f"--out {printable(out)}: there is no folder {printable(out.parent)}; make it first")
+    with how.run() as run:
+        trigger_sheet(*shown(data.load(), planted, count, run), out)
+    if how.json:
+        return console.raw(dumps({"attack": planted.recorded(), "out": out.name}))
+    console.line(f"wrote {out}")
 
 
 @app.command(name="demo")
@@ -246,9 +311,59 @@ def demonstrate(*, out: Path = Path("nad-demo"), overwrite: Annotated[bool, flag
     console.line(f"wrote {out} (picture: {out / 'attention.png'})")
 
 
+@app.command
+def bench(
+    grid: str,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    only: str | None = None,
+    dry_run: Annotated[bool, flag] = False,
+    how: How = How(),
+) -> None:
+    """Do every cell of a grid that is not done yet, such as training the zoo; a killed run continues where it stopped.
+
+    Parameters
+    ----------
+    grid
+        Name of a grid: zoo.
+    data
+        Folder that holds the data sets by name (cifar10-jpeg, gtsrb32); $NAD_DATA where nothing is said.
+    out
+        Folder of the cells' folders; the zoo where nothing is said.
+    only
+        Cells whose name contains this; several with commas.
+    dry_run
+        Only say what is missing.
+    """
+    wanted = (only or "").split(",")
+    cells = [cell for cell in read_grid(grid) if any(part in cell.name for part in wanted)]
+    if not cells:
+        raise NadError(f"no cell of {grid} has {printable(only)!r} in its name")
+    held = data or (Path(os.environ["NAD_DATA"]) if os.environ.get("NAD_DATA") else None)
+    place = out or (zoo.home() if Path("zoo").is_dir() or os.environ.get("NAD_ZOO") else Path("zoo"))
+    with how.run() as run:
+        heard = None if how.json else lambda status: console.line(_said(status))
+        statuses = run_grid(cells, place, held, run, dry_run, heard or (lambda status: None))
+    if how.json:
+        console.raw(dumps([{"name": s.cell.name, "state": s.state, "error": s.error} for s in statuses]))
+    if failed := [s.cell.name for s in statuses if s.state == "failed"]:
+        raise NadError(f"{len(failed)} of {len(statuses)} cells failed: {', '.join(failed)}")
+
+
+def _said(status: Status) -> str:
+    """A cell's status in one line."""
+    words = f"{status.cell.name}: {status.state}"
+    if status.result:
+        after = status.result["after"]
+        words += f", accuracy {100 * after['acc']:.2f} %"
+        words += f", ASR {100 * after['asr']:.2f} %" if after["asr"] is not None else ""
+    return f"{words} ({status.error})" if status.error else words
+
+
 @app.command(name="list")
 def list_(
-    what: Literal["attacks", "defenses", "models", "data", "all"] = "all", *, json: Annotated[bool, flag] = False
+    what: Literal["attacks", "defenses", "models", "data", "zoo", "all"] = "all", *, json: Annotated[bool, flag] = False
 ) -> None:
     """Everything that can be named, with every option and its default.
 
@@ -261,6 +376,8 @@ def list_(
     """
     methods: dict[str, Registry[Any]] = {"attacks": ATTACKS, "defenses": DEFENSES}
     names = {"models": create.NAMES, "data": sources.NAMES | {"PATH": sources.PATHS}}
+    if what == "zoo" or (what == "all" and zoo.found()):
+        names["zoo"] = {f"zoo:{name}": text for name, text in zoo.about().items()}
     if json:
         listed: dict[str, Any] = {
             kind: {name: [vars(o) for o in options(registry[name])] for name in registry}

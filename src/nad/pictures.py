@@ -75,6 +75,34 @@ def attention_figure(
         plt.close(figure)
 
 
+def trigger_sheet(clean: ImageSet, triggered: Mapping[str, Tensor], path: Path) -> None:
+    """Draw images clean, triggered in each phase, and what was changed, amplified; one column an image.
+
+    Args:
+        clean: a few images with their labels. triggered: uint8 pixels of the same images, by phase.
+        path: the PNG to write.
+    """
+    before = clean.pixels[torch.arange(len(clean))]
+    rows: list[tuple[str, Tensor]] = [("clean", before)]
+    for phase, pixels in triggered.items():
+        change = pixels.int() - before.int()
+        largest = int(change.abs().max())
+        factor = 127 / max(largest, 1)
+        amplified = (128 + change * factor).round().byte()
+        rows += [(phase, pixels), (f"change x{factor:.3g}\n(largest {largest})", amplified)]
+    figure, axes = plt.subplots(len(rows), len(clean), figsize=(1.2 * len(clean), 1.35 * len(rows)), squeeze=False)
+    try:
+        for line, (name, pixels) in zip(axes, rows):
+            for column, image in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+                first = name == "clean"
+                _panel(line[column], image, _name(clean, int(clean.labels[column])) if first else "", "")
+            line[0].set_ylabel(name, fontsize=8)
+        figure.tight_layout(pad=0.4)
+        figure.savefig(path, dpi=130)
+    finally:
+        plt.close(figure)
+
+
 def _name(images: ImageSet, label: int) -> str:
     return printable(images.classes[label], 24).replace("$", r"\$")  # a dollar would start matplotlib's formulas
 

@@ -1,7 +1,7 @@
 """From end to end: train a victim, purify a network, evaluate it. Everything returns values."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nad.attacks.base import Attack
+from nad.attacks.base import Attack, Phase
 from nad.data.images import ImageSet
+from nad.data.reencode import write_parquet
 from nad.data.sources import Dataset
 from nad.data.splits import clean_subset, hold_out
 from nad.defenses.base import Defense, Outcome
 from nad.errors import NadError, printable
 from nad.evaluation import evaluate
 from nad.models.card import Card
-from nad.models.checkpoints import Entry, Format, Loaded, save
+from nad.models.checkpoints import Entry, Format, Loaded, save, write_trigger
 from nad.models.create import create, recorded
 from nad.models.forward import outputs
 from nad.results import Metrics, Result, write_history, write_json
@@ -105,28 +106,43 @@ class Made:
     result: Result
     history: list[dict[str, Any]]
     indices: dict[str, Tensor]
+    trigger: Mapping[str, Tensor] = field(default_factory=dict)  # what the card's attack was fitted to
 
     def write(self, folder: Path, format: Format = "safetensors", like: Loaded | None = None) -> None:
         """Into an existing folder: weights, card, result, history and the indices of the images that were used."""
-        save(folder, self.model, self.card, format, like)
+        save(folder, self.model, self.card, format, like, self.trigger)
         write_json(folder / "result.json", self.result.to_json())
         write_history(folder / "history.csv", self.history)
         if self.indices:
             write_json(folder / "indices.json", {k: v.tolist() for k, v in self.indices.items()})
 
 
-def train(dataset: Dataset, architecture: str, attack: Attack | None, how: Recipe, run: Run) -> Made:
-    """Train a network, with a backdoor if there is an attack, and evaluate it."""
+def train(
+    dataset: Dataset,
+    architecture: str,
+    attack: Attack | None,
+    how: Recipe,
+    run: Run,
+    stored: torch.dtype = torch.float32,
+) -> Made:
+    """Train a network, with a backdoor if there is an attack, and evaluate it.
+
+    Args:
+        stored: the type that its weights will have on disk; they are rounded to it before they are evaluated.
+    """
     parts = split(dataset, run.seed)
     clean, indices = parts.train, dict(parts.indices)
     model = create(architecture, len(dataset.classes), run.seed)
     outputs(model, clean.pixels[torch.arange(1)], architecture)  # fails here rather than in the middle of training
+    attack = attack.fit(clean, run) if attack else None
     images = attack.poison(clean, run) if attack else clean
     if images.poisoned is not None:
         indices["poisoned"] = images.poisoned.nonzero().flatten()
     began = time.perf_counter()
     history = fit(model, images, how, run, name="training")
     seconds = time.perf_counter() - began
+    if stored != torch.float32:
+        model.to(stored).float()
     metrics = evaluate(model, parts.test, attack, run)
     configuration = {"architecture": recorded(architecture), "recipe": asdict(how)} | (
         {"attack": attack.configuration()} if attack else {}
@@ -153,13 +169,94 @@ def train(dataset: Dataset, architecture: str, attack: Attack | None, how: Recip
         versions=result.versions,
         metrics=metrics.to_json(),
     )
-    return Made(model.cpu(), card, result, history, indices)
+    return Made(model.cpu(), card, result, history, indices, attack.tensors if attack else {})
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A training set with a backdoor in it, and all that is needed to make it again."""
+
+    train: ImageSet
+    test: ImageSet | None
+    triggered: ImageSet | None
+    attack: Attack
+    clean: ImageSet
+    run: Run
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was changed: the indices, their true and new labels, and the attack with its seed."""
+        assert self.train.poisoned is not None
+        changed = self.train.poisoned.nonzero().flatten()
+        return {
+            "attack": self.attack.explicit(),
+            "attack_seed": self.run.seed,
+            "data": {
+                role: {"name": s.name, "count": len(s), "fingerprint": s.fingerprint}
+                for role, s in (("clean", self.clean), ("poisoned", self.train))
+            },
+            "indices": changed.tolist(),
+            "true_labels": self.clean.labels[changed].tolist(),
+            "labels": self.train.labels[changed].tolist(),
+            "versions": versions(),
+        }
+
+    def write(self, folder: Path) -> None:
+        """The Parquet layout that `load` reads, the triggered test images beside it, manifest and trigger."""
+        write_parquet(folder / "train.parquet", self.train)
+        if self.test is not None:
+            write_parquet(folder / "test.parquet", self.test)
+        if self.triggered is not None:
+            (folder / "triggered").mkdir()
+            write_parquet(folder / "triggered" / "test.parquet", self.triggered)
+        digest = write_trigger(folder, self.attack.tensors)
+        write_json(folder / "result.json", self.manifest | {"trigger_sha256": digest})
+
+
+def poison(dataset: Dataset, attack: Attack, run: Run) -> Poisoned:
+    """Poison the training split; the test split stays clean, and its triggered copy keeps the true labels."""
+    clean = dataset.train.decoded()
+    test = dataset.test.decoded() if dataset.test is not None else None
+    attack = attack.fit(clean, run)
+    return Poisoned(attack.poison(clean, run), test, attack.triggered(test) if test else None, attack, clean, run)
+
+
+def shown(dataset: Dataset, attack: Attack, count: int, run: Run) -> tuple[ImageSet, dict[str, Tensor]]:
+    """Some of the images that the attack would poison: clean, and triggered as in training and as in testing.
+
+    Returns:
+        The clean images, and their triggered pixels by phase; one entry where both phases are the same.
+    """
+    attack = attack.fit(dataset.train.decoded() if attack.fits else dataset.train, run)
+    drawn = attack.drawn(dataset.train.labels, len(dataset.classes), run)
+    rows = drawn[torch.randperm(len(drawn), generator=run.generator("picture"))[:count]]
+    clean = dataset.train.subset(rows).decoded()
+    phases: tuple[Phase, ...] = ("train", "test")
+    triggered = {phase: attack.apply(clean.pixels[torch.arange(len(rows))], rows, phase) for phase in phases}
+    same = torch.equal(triggered["train"], triggered["test"])
+    return clean, {"triggered": triggered["test"]} if same else {f"in {p}ing": t for p, t in triggered.items()}
 
 
 def loaded_from(made: Made) -> Loaded:
     """A network made here, as if it had been read from its folder."""
     layout = {key: Entry(key, tensor.dtype) for key, tensor in made.model.state_dict().items()}
     return Loaded(made.model, made.card.architecture, len(made.card.classes), made.card, layout)
+
+
+def attack_on(loaded: Loaded, spec: str | None) -> Attack | None:
+    """The attack that `spec` says; `card` is the one that the network's card records, with its trigger.
+
+    Raises:
+        NadError: there is no card, or it names none, or something other than registered methods and plain values.
+    """
+    if spec is None or spec != "card":
+        return None if spec is None else Attack.parse(spec)
+    if loaded.card is None or loaded.card.attack is None:
+        raise NadError("--attack card: the network has no card that records an attack; say which, such as badnets")
+    try:
+        return replace(Attack.parse(loaded.card.attack, trusted=False), tensors=loaded.trigger)
+    except NadError as error:
+        raise NadError(f"the attack in the network's card cannot be used: {error}") from error
 
 
 def agree(loaded: Loaded, images: ImageSet) -> None:
@@ -234,7 +331,8 @@ def _purified(loaded: Loaded, parts: Parts, method: Defense, run: Run, before: M
         metrics={"before": before.to_json(), "after": after.to_json()},
         extra={"purified_from": source.sha256} if source.sha256 else {},
     )
-    return Made(outcome.model, card, result, outcome.history, parts.indices)
+    trigger = attack.tensors if attack else loaded.trigger
+    return Made(outcome.model, card, result, outcome.history, parts.indices, trigger)
 
 
 def evaluate_checkpoint(loaded: Loaded, dataset: Dataset, attack: Attack | None, run: Run) -> Result:

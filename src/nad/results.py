@@ -119,7 +119,10 @@ def _plain(value: Any) -> Any:
 
 
 FILES = frozenset(
-    ("result.json", "history.csv", "indices.json", "model.json", "model.safetensors", "model.pt", "attention.png")
+    (
+        *("result.json", "history.csv", "indices.json", "model.json", "model.safetensors", "model.pt"),
+        *("trigger.safetensors", "attention.png", "train.parquet", "test.parquet"),
+    )
 )
 """What a result's folder holds, at any depth. A folder with anything else in it is never replaced."""
 

@@ -96,7 +96,7 @@ class Attack(Method):
             raise NadError(f"{self.spec_name}: expected target in 0..{classes - 1}, got {self.target}")
 
     def poison(self, images: ImageSet, run: Run) -> ImageSet:
-        """The training set with some of its images triggered and (but for labels=clean) relabelled; its mask says which.
+        """The training set with some images triggered and (but for labels=clean) relabelled; its mask says which.
 
         The images are drawn once, from the run's generator `poison`. An attack that is not fitted yet is fitted.
         """
@@ -137,8 +137,8 @@ class Attack(Method):
             raise NadError(f"{self.spec_name}: rate {self.rate:g} of {int(counted.sum())} images is none; raise rate")
         if count > len(pool):
             raise NadError(
-                f"{self.spec_name}: rate {self.rate:g} of {self.rate_of} asks for {count} images and class {self.target} "
-                f"has {len(pool)}; lower rate or use rate_of=target_class"
+                f"{self.spec_name}: rate {self.rate:g} of {self.rate_of} asks for {count} images and class "
+                f"{self.target} has {len(pool)}; lower rate or use rate_of=target_class"
             )
         return pool[torch.randperm(len(pool), generator=run.generator("poison"))[:count]].sort().values
 

@@ -95,9 +95,8 @@ def cached(fresh: nn.Module, name: str, images: ImageSet, how: Recipe, run: Run,
     made_of |= {"recipe": asdict(how), "eps": eps, "seed": run.seed, "precision": run.resolved_precision}
     fingerprint = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     folder = cache_folder() / "surrogates" / fingerprint[:32]
-    if (folder / "model.json").is_file():  # it holds the SHA-256 of the weights, which load compares
-        with contextlib.suppress(NadError):
-            return load(folder).model.to(run.torch_device)
+    with contextlib.suppress(NadError):  # load compares the weights with the SHA-256 in their card
+        return load(folder).model.to(run.torch_device)
     step = adversarial(fresh, eps, run) if eps else cross_entropy
     history = fit(fresh, images, how, run, step, name="robust surrogate" if eps else "surrogate")
     card = Card(

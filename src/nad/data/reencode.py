@@ -1,9 +1,10 @@
-"""Write a set as JPEG in Parquet: the encoding that our published CIFAR-10 numbers use."""
+"""Write a set in the Parquet layout that `load` reads: as JPEG (our published CIFAR-10 numbers use it) or as PNG."""
 
 import io
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def reencode_jpeg(train: ImageSet, test: ImageSet, out: Path, *, quality: int = 
             place = Path(beside, "set")
             place.mkdir()
             for name, images in zip(FILES, (train, test)):
-                _write(place / name, images, quality)
+                write_parquet(place / name, images, lambda pixels: jpeg(pixels, quality), ".jpg")
             if out.exists():
                 for name in FILES:
                     os.replace(place / name, out / name)
@@ -63,7 +64,11 @@ def _refuse_occupied(out: Path, overwrite: bool) -> None:
         raise NadError(f"{printable(out)} already holds {', '.join(printable(p, 40) for p in present[:3])}; {advice}")
 
 
-def _write(path: Path, images: ImageSet, quality: int) -> None:
+def write_parquet(
+    path: Path, images: ImageSet, encode: Callable[[np.ndarray], bytes] | None = None, suffix: str = ".png"
+) -> None:
+    """One file with columns `img` struct<bytes, path> and `label`; encoded by `encode`, as PNG where none is given."""
+    encode = encode or png
     features = {"img": {"_type": "Image"}, "label": {"names": list(images.classes), "_type": "ClassLabel"}}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = pa.schema([("img", IMAGE), ("label", pa.int64())], metadata)
@@ -71,11 +76,18 @@ def _write(path: Path, images: ImageSet, quality: int) -> None:
         for start in range(0, len(images), CHUNK):
             rows = torch.arange(start, min(start + CHUNK, len(images)))
             pictures = [
-                {"bytes": jpeg(pixels, quality), "path": f"{int(row):05d}.jpg"}
+                {"bytes": encode(pixels), "path": f"{int(row):05d}{suffix}"}
                 for row, pixels in zip(rows, images.pixels[rows].permute(0, 2, 3, 1).cpu().numpy())
             ]
             labels = images.labels[rows].cpu().numpy()
             writer.write_table(pa.table([pa.array(pictures, IMAGE), pa.array(labels, pa.int64())], schema=schema))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """RGB uint8 (H, W, 3) without loss."""
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def jpeg(pixels: np.ndarray, quality: int = 75) -> bytes:

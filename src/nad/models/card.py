@@ -30,6 +30,7 @@ class Card:
         versions: of this library and what it stands on.
         metrics: what was measured after training.
         sha256: of the file with the weights; filled in on saving.
+        trigger_sha256: of `trigger.safetensors`, for an attack that was fitted; filled in on saving.
         extra: anything else.
     """
 
@@ -45,6 +46,7 @@ class Card:
     versions: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    trigger_sha256: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -144,5 +146,6 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "versions": _OBJECT,
     "metrics": _OBJECT,
     "sha256": ("64 hexadecimal digits", _digest),
+    "trigger_sha256": ("64 hexadecimal digits", _digest),
     "extra": _OBJECT,
 }

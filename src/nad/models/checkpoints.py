@@ -8,7 +8,7 @@ import pickletools
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nad.errors import NadError, printable
+from nad.models import zoo
 from nad.models.card import Card
 from nad.models.create import create, recorded
 from nad.models.normalize import Normalized, normalisation, unwrap
@@ -25,6 +26,7 @@ Format = Literal["safetensors", "pt"]
 _ENTRIES = ("state_dict", "model_state_dict", "model", "net")  # where training scripts put the weights
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # what wrappers put before every key
 _SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".tar", ".ckpt", ".bin")
+TRIGGER = "trigger.safetensors"
 _PROBE = 1009  # a number of classes that no layer has as its width
 
 
@@ -49,6 +51,7 @@ class Loaded:
     card: Card | None
     layout: Mapping[str, Entry]  # by the network's own keys, in the file's order
     notes: tuple[str, ...] = ()  # what was done to the keys, to be told
+    trigger: Mapping[str, Tensor] = field(default_factory=dict)  # what the card's attack was fitted to
 
 
 def load(path: str | Path, model: str | None = None, classes: int | None = None) -> Loaded:
@@ -84,13 +87,18 @@ def load(path: str | Path, model: str | None = None, classes: int | None = None)
     network.load_state_dict(values)
     if card and card.normalisation:
         network = Normalized(network, *card.normalisation)
-    return Loaded(network.eval(), recorded(name), count, card, layout, notes)
+    return Loaded(network.eval(), recorded(name), count, card, layout, notes, _trigger(path, card))
 
 
 def save(
-    folder: Path, model: nn.Module, card: Card, format: Format = "safetensors", like: Loaded | None = None
+    folder: Path,
+    model: nn.Module,
+    card: Card,
+    format: Format = "safetensors",
+    like: Loaded | None = None,
+    trigger: Mapping[str, Tensor] | None = None,
 ) -> Card:
-    """Write `model.safetensors` or `model.pt`, and `model.json`, into an existing folder.
+    """Write `model.safetensors` or `model.pt`, `model.json` and perhaps `trigger.safetensors` into an existing folder.
 
     Args:
         folder: where; files of those names are replaced.
@@ -98,6 +106,7 @@ def save(
         card: `sha256` and `normalisation` are filled in.
         format: `pt` is a plain state dict.
         like: what the network was loaded as; the file gets those keys and types, prefixes included.
+        trigger: what the card's attack was fitted to, if it was.
 
     Returns:
         The card as written.
@@ -118,9 +127,19 @@ def save(
         torch.save(tensors, buffer)
         weights = buffer.getvalue()
     card = replace(card, sha256=hashlib.sha256(weights).hexdigest(), normalisation=normalisation(model))
+    card = replace(card, trigger_sha256=write_trigger(folder, trigger or {}))
     _write(folder / f"model.{format}", weights)
     _write(folder / "model.json", card.to_json().encode())
     return card
+
+
+def write_trigger(folder: Path, tensors: Mapping[str, Tensor]) -> str:
+    """What an attack was fitted to, into `trigger.safetensors`; its SHA-256, or nothing where there is nothing."""
+    if not tensors:
+        return ""
+    content = safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
+    _write(folder / TRIGGER, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def weights_fingerprint(model: nn.Module) -> str:
@@ -133,6 +152,8 @@ def weights_fingerprint(model: nn.Module) -> str:
 
 
 def _locate(path: Path) -> Path:
+    if str(path).startswith(zoo.PREFIX):
+        path = zoo.locate(str(path))
     if path.is_dir():
         files = [path / f"model.{format}" for format in get_args(Format)]
         found = next((file for file in files if file.is_file()), None)
@@ -167,6 +188,19 @@ def _read_card(path: Path) -> Card | None:
             "It was changed or damaged. Get both again, or move the card away and pass --model"
         )
     return card
+
+
+def _trigger(path: Path, card: Card | None) -> dict[str, Tensor]:
+    """The tensors of the card's attack, from the file beside the weights that the card gives the hash of."""
+    if card is None or not card.trigger_sha256:
+        return {}
+    beside = path.with_name(TRIGGER)
+    if not beside.is_file():
+        raise NadError(f"{printable(path)}: its card needs {TRIGGER} beside it, which is missing. Get it again")
+    tensors = _safetensors(beside)
+    if hashlib.sha256(beside.read_bytes()).hexdigest() != card.trigger_sha256:
+        raise NadError(f"{printable(beside)} is not the file its card describes: the SHA-256 differs. Get it again")
+    return dict(tensors)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
