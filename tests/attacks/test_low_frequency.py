@@ -37,14 +37,14 @@ def test_the_filter_against_numpy():
 
 
 def test_the_pattern_is_added_rounded_and_clipped():
-    pattern = torch.tensor([10.4, -10.6, 0.2]).view(3, 1, 1).expand(3, 32, 32).contiguous()
+    pattern = torch.tensor([10.6, -10.4, 0.2]).view(3, 1, 1).expand(3, 32, 32).contiguous()
     attack, before = replace(LowFrequency(), tensors={"pattern": pattern}), noise()
     after = attack.apply(before, INDICES, "train")
-    change = np.array([10, -11, 0]).reshape(1, 3, 1, 1)
+    change = np.array([11, -10, 0]).reshape(1, 3, 1, 1)
     assert np.array_equal(after.numpy(), np.clip(before.numpy().astype(int) + change, 0, 255))
     assert torch.equal(attack.apply(before[1:2], INDICES[1:2], "test"), after[1:2])
     other = attack.apply(torch.full((1, 3, 40, 96), 50, dtype=torch.uint8), INDICES[:1], "test")
-    assert [c.unique().tolist() for c in other[0]] == [[60], [39], [50]]
+    assert [c.unique().tolist() for c in other[0]] == [[61], [40], [50]]
 
 
 class Halves(nn.Module):

@@ -97,7 +97,8 @@ def test_the_adversarial_step_trains_on_images_at_the_edge_of_the_ball():
     step(model, x, y)["loss"].backward()
     assert [mode for mode, _ in seen] == [False, True]
     moved = (seen[1][1] - x).abs()
-    assert 0.02 < moved.mean() <= moved.max() <= 0.03 + 1e-6
+    assert 0.02 < moved.mean() < 0.028, "the start is random, so not every value ends at the edge"
+    assert 0.0299 < moved.max() <= 0.03 + 1e-6
     assert model.conv1.weight.grad is not None
 
 
