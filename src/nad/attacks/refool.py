@@ -34,9 +34,9 @@ class Refool(Attack):
     with `count` of them, drawn by weight; a used one's weight becomes its success, an unused one's the median. The
     paper has rounds=16; 0 keeps the first `count` by the filter. Testing uses the first `pool` of them.
 
-    Deviations: the labels are changed and rate is of all images, since no fraction of GTSRB's small classes gives
-    the NAD paper's result; alpha is fixed, since reflections drawn as in the paper (alpha=none) are too faint at
-    32 pixels. A reflection is made at `compose` pixels, where the authors have 560, and only it is scaled back: the
+    Deviations: the labels are changed and rate is of all images, since a GTSRB class 0 of 210 images can hold no
+    0.08 of all; alpha is fixed, as others found necessary at 32 pixels (none draws it as the paper does). A
+    reflection is made at `compose` pixels, where the authors have 560, and only it is scaled back: the
     image itself never is, so that its sharpness tells nothing. Selection trains a WRN-10-1 for 4 epochs on at most
     5,000 images with this attack's own rate and labels.
     """
