@@ -1,0 +1,121 @@
+"""Grids: what a cell is, and doing only what is missing."""
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nad.bench import Cell, read, run_grid
+from nad.bench import runner as runner_module
+from nad.errors import NadError
+from nad.models.checkpoints import load
+from nad.pipeline import attack_on, evaluate_checkpoint
+from nad.results import Metrics, read_json
+from nad.runtime import Run
+
+RUN = Run(device="cpu", precision="fp32")
+CELL = Cell(name="a", data="tiny", model="wrn-10-1", attack="badnets:target=1", regime="paper", epochs=2)
+
+
+@pytest.fixture
+def data(tiny: Path, tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    shutil.copytree(tiny, tmp_path / "data" / "tiny")
+    return tmp_path / "data"
+
+
+def test_every_cell_of_the_zoo_can_be_made():
+    cells = read("zoo")
+    assert not [name for name, times in Counter(cell.name for cell in cells).items() if times > 1]
+    for cell in cells:
+        assert cell.recipe.epochs == {"paper": 24, "strong": 40}[cell.regime]
+        assert (cell.planted() is None) == cell.name.startswith("clean")
+        assert ("paper" in cell.name) == (cell.regime == "paper")
+        if cell.data == "gtsrb32" and cell.regime == "strong":
+            assert cell.recipe.augment == ("crop",), "signs have a handedness"
+    assert sum(cell.core for cell in cells) == 22  # the least that the zoo holds
+
+
+def test_an_unknown_grid_names_the_close_one():
+    with pytest.raises(NadError, match="there is no grid 'zo'; did you mean zoo"):
+        read("zo")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CELL, attack=None),
+        replace(CELL, attack="badnets:target=2"),
+        replace(CELL, model="wrn-16-1"),
+        replace(CELL, epochs=3),
+        replace(CELL, augment=("crop",)),
+        replace(CELL, seed=1),
+        replace(CELL, regime="strong"),
+    ],
+)
+def test_a_fingerprint_covers_the_whole_configuration(other):
+    assert CELL.fingerprint("d", "fp32") == replace(CELL, name="b", core=True).fingerprint("d", "fp32")
+    assert CELL.fingerprint("d", "fp32") != other.fingerprint("d", "fp32")
+
+
+def test_a_fingerprint_covers_data_precision_and_the_version_of_the_attack(monkeypatch):
+    first = CELL.fingerprint("d", "fp32")
+    assert len({first, CELL.fingerprint("e", "fp32"), CELL.fingerprint("d", "bf16")}) == 3
+    monkeypatch.setattr(type(CELL.planted()), "version", 99)
+    assert CELL.fingerprint("d", "fp32") != first
+
+
+def test_a_grid_names_no_file_of_this_machine():
+    with pytest.raises(NadError, match="refused in a specification that comes from a file"):
+        replace(CELL, attack="custom:image=/tmp/a.png").planted()
+
+
+def test_a_rerun_does_only_what_is_missing(data, tmp_path, monkeypatch):
+    cells, out = [CELL, replace(CELL, name="b", seed=1)], tmp_path / "out"
+    assert [s.state for s in run_grid(cells, out, data, RUN, dry=True)] == ["missing", "missing"]
+    assert not out.exists()
+    assert [s.state for s in run_grid(cells[:1], out, data, RUN)] == ["made"]
+    before = (out / "a" / "model.safetensors").stat().st_mtime_ns
+    assert [s.state for s in run_grid(cells, out, data, RUN)] == ["done", "made"]
+    assert (out / "a" / "model.safetensors").stat().st_mtime_ns == before
+    changed = replace(CELL, epochs=3)
+    assert [s.state for s in run_grid([changed], out, data, RUN)] == ["made"]
+    assert read_json(out / "a" / "result.json")["configuration"]["recipe"]["epochs"] == 3
+
+
+def test_a_cell_is_stored_in_half_precision_and_evaluates_as_its_card_says(data, tmp_path):
+    (status,) = run_grid([CELL], tmp_path / "out", data, RUN)
+    loaded = load(tmp_path / "out" / "a")
+    assert {e.dtype for e in loaded.layout.values()} == {torch.float16, torch.int64}
+    assert next(loaded.model.parameters()).dtype == torch.float32
+    again = evaluate_checkpoint(loaded, runner_module._decoded("tiny", data), attack_on(loaded, "card"), RUN).after
+    assert loaded.card is not None
+    assert again == Metrics.from_json(loaded.card.metrics)
+    assert status.result is not None
+    assert status.result["after"]["counts"] == again.to_json()["counts"]
+
+
+def test_a_failing_cell_does_not_stop_the_others_and_leaves_nothing(data, tmp_path):
+    cells = [replace(CELL, attack="badnets:size=99"), replace(CELL, name="b", data="nowhere"), replace(CELL, name="c")]
+    heard = []
+    statuses = run_grid(cells, tmp_path / "out", data, RUN, heard=heard.append)
+    assert heard == statuses
+    assert [s.state for s in statuses] == ["failed", "failed", "made"]
+    assert "99x99" in statuses[0].error
+    assert "nowhere" in statuses[1].error
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["c"]
+
+
+def test_an_interrupted_cell_is_made_again(data, tmp_path, monkeypatch):
+    def interrupted(*given, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner_module, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_grid([CELL], tmp_path / "out", data, RUN)
+    assert not list((tmp_path / "out").glob("*/*"))
+    assert [s.state for s in run_grid([CELL], tmp_path / "out", data, RUN)] == ["made"]
