@@ -42,7 +42,7 @@ def attention_map(features: Tensor, operator: Operator = "sum", p: float = 2.0) 
 
 
 class _SumOfSquares(torch.autograd.Function):
-    """(N, C, H, W) to the fp32 sum of squares over C, with one product backward where autograd's own has three passes."""
+    """(N, C, H, W) to the fp32 sum of squares over C, one pass backward where autograd takes three."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
