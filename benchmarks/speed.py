@@ -240,8 +240,7 @@ def loss_gap(case: Case, images: ImageSet, run: Run) -> float:
 
 def compare(number: int, source: str, budget: float) -> list[Ratio]:
     """Time all sides in turn until the budget is spent; the plain loop counts with its better number of workers."""
-    default = Run(device="cpu").resolved_precision
-    precisions = list(dict.fromkeys([default, "fp32"]))
+    precisions = list(dict.fromkeys([Run(device="cpu").resolved_precision, "fp32"]))
     names = [*(f"plain {w}" for w in WORKERS), *precisions]
     with ExitStack() as stack:
         processes = {}
@@ -262,7 +261,7 @@ def compare(number: int, source: str, budget: float) -> list[Ratio]:
         ratios.append(
             Ratio(
                 what=CASES[number],
-                precision=f"{name} (default)" if name == default else name,
+                precision=name,
                 median=statistics.median(times),
                 low=min(times),
                 high=max(times),
@@ -309,14 +308,15 @@ def purify(data: str, victim: nn.Module, count: int, folder: Path) -> dict[str, 
 
 def show(ratios: list[Ratio], purified: dict[str, float]) -> None:
     """Print the table."""
-    columns = "what", "precision", "times as fast", "lowest-highest", "rounds", "plain", "nad", "loss differs by"
+    columns = "", "precision", "ratio", "range", "rounds", "plain", "nad", "loss gap"
     table = Table(*columns)
     for r in ratios:
-        plain, ours = f"{r.plain_ms:.0f} ms, {r.workers} workers", f"{r.library_ms:.0f} ms"
+        plain, ours = f"{r.plain_ms:.0f} ms ({r.workers}w)", f"{r.library_ms:.0f} ms"
         spread = f"{r.low:.2f}-{r.high:.2f}"
         table.add_row(r.what, r.precision, f"{r.median:.2f}", spread, str(r.rounds), plain, ours, f"{r.loss_gap:.2%}")
     console = Console()
     console.print(table)
+    console.print("ratio: how many times as fast as the plain loop; ms a step; w: workers of its DataLoader")
     console.print(f"nad purify, whole process: {purified['seconds']:.1f} s, {purified['peak_gib']:.2f} GiB at its peak")
 
 
