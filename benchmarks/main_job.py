@@ -1,10 +1,11 @@
 """Erase a victim with fine-tuning and NAD over seeds; a cell is a file, and a rerun does only what is missing.
 
-    python benchmarks/main_job.py VICTIM --data PATH [--grid methods|drops|default] [--seeds 0 1 2]
+    python benchmarks/main_job.py VICTIM --data PATH [--grid methods|warm|drops|default] [--seeds 0 1 2]
 
-VICTIM is a folder that `nad train` wrote. `methods` has fixed settings; `drops` leaves every choice open at several
-values of max_drop, and is for development: its seed (100) and its victims (BadNets on CIFAR-10) are ones that a
-default may be chosen on; `default` is what a user gets who says nothing. Draw the page with tables.py.
+VICTIM is a folder that `nad train` wrote. `methods` has fixed settings; `warm` has one-cycle rates instead of steps;
+`drops` leaves every choice open at several values of max_drop, and is for development: its seed (100) and its victims
+(BadNets on CIFAR-10) are ones that a default may be chosen on; `default` is what a user gets who says nothing. Draw the
+page with tables.py.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from nad.runtime import Run
 FIT, DISTIL = nad_module.fit, nad_module.distil
 TEACHER = "teacher=(finetune:lr=0.1)"
 RELEASED = {1: "500/1000/1000", 3: "1500/3000/3000", 10: "5000/10000/10000"}
+ONE_CYCLE = "schedule=onecycle,epochs=20"
 GRIDS = {
     "methods": (
         *(f"finetune:lr={lr}" for lr in (0.01, 0.02, 0.05, 0.1, 0.2)),
@@ -41,9 +43,13 @@ GRIDS = {
     "drops": tuple(
         f"{method}:max_drop={drop}" for method in ("finetune", "nad") for drop in (0.08, 0.05, 0.03, 0.02, 0.01)
     ),
+    "warm": (
+        *(f"finetune:lr={lr},{ONE_CYCLE}" for lr in (0.05, 0.1, 0.2)),
+        *(f"nad:teacher=(finetune:lr=0.1),lr=0.01,beta={RELEASED[k]},loss=mse,{ONE_CYCLE}" for k in (3, 10)),
+    ),
     "default": ("finetune", "nad"),
 }
-SEEDS = {"methods": (0, 1, 2), "drops": (100,), "default": (0, 1, 2)}
+SEEDS = {"methods": (0, 1, 2), "warm": (0, 1, 2), "drops": (100,), "default": (0, 1, 2)}
 
 
 def shared(train: Callable[..., Any], networks: int, found: dict[Any, Any]) -> Callable[..., Any]:

@@ -1,6 +1,6 @@
-"""Draw the tables of docs/main-job.md from the cells that main_job.py wrote.
+"""Draw the tables of docs/main-job.md and docs/demo.md from the cells in results/.
 
-python benchmarks/main_job_table.py            # rewrites what stands between the markers of the page
+python benchmarks/tables.py            # rewrites what stands between the markers of the pages
 """
 
 import json
@@ -92,6 +92,7 @@ def main() -> None:
         Path("docs/main-job.md"),
         {
             "methods": by_method(cells(results / "main-job-methods")),
+            "warm": by_method(cells(results / "main-job-warm")),
             "drops": by_drop(cells(results / "main-job-drops")),
         },
     )

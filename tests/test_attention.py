@@ -175,3 +175,16 @@ def test_maps_of_different_size_are_pooled_before_they_are_normalised():
     torch.testing.assert_close(d(student, teacher), expected)
     with pytest.raises(NadError, match="equal channels"):
         d(student, teacher, "raw")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("operator", ["sum", "mean"])
+def test_the_gradient_of_a_map_is_that_of_its_formula(operator, dtype):
+    features = torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    weights = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(1))
+    (found,) = torch.autograd.grad((attention_map(features, operator) * weights).sum(), features)
+    plain = features.detach().double().requires_grad_()
+    squares = plain.square().sum(1) if operator == "sum" else plain.square().mean(1)
+    (expected,) = torch.autograd.grad((squares * weights).sum(), plain)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=float(torch.finfo(dtype).eps) * 4, atol=1e-6)

@@ -94,7 +94,7 @@ def test_purify_in_memory_is_the_same_as_from_a_checkpoint(victim, dataset):
 def test_a_committed_victim_still_measures_what_its_card_says(regime):
     if not os.environ.get("NAD_DATA"):
         pytest.skip("NAD_DATA does not point at the real images")
-    loaded = load(ZOO / f"badnets-cifar10-{regime}")
+    loaded = load(ZOO / f"main-job-{regime}")
     dataset = nad.load(str(Path(os.environ["NAD_DATA"]) / "cifar10-jpeg"))
     attack = nad.Attack.parse(loaded.card.attack, trusted=False)
     result = evaluate_checkpoint(loaded, dataset, attack, Run())
@@ -107,7 +107,7 @@ def test_a_committed_victim_still_measures_what_its_card_says(regime):
 def test_an_aggressive_rate_erases_badnets_on_real_images_and_a_gentle_one_does_not():
     if not os.environ.get("NAD_DATA"):
         pytest.skip("NAD_DATA does not point at the real images")
-    loaded = load(ZOO / "badnets-cifar10-strong")
+    loaded = load(ZOO / "main-job-strong")
     dataset = nad.load(str(Path(os.environ["NAD_DATA"]) / "cifar10-jpeg"))
     methods = [Defense.parse(f"finetune:lr={lr},epochs=6") for lr in (0.1, 0.01)]
     attack = nad.Attack.parse(loaded.card.attack, trusted=False)

@@ -4,10 +4,11 @@ Source: Li et al., "Neural Attention Distillation: Erasing Backdoor Triggers fro
 ICLR 2021, Section 3.2, Equations 1 and 2. Everything is computed in fp32 whatever the precision around it.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from nad.errors import NadError
@@ -30,11 +31,30 @@ def attention_map(features: Tensor, operator: Operator = "sum", p: float = 2.0) 
 
     After `normalised`, `sum` and `mean` are the same map: the factor 1/C cancels.
     """
+    if operator != "raw" and p == 2:
+        energy: Tensor = _SumOfSquares.apply(features)
+        return energy if operator == "sum" else energy / features.shape[1]
     features = features.float()
     if operator == "raw":
         return features
-    powers = features.abs() if p == 1 else features.square() if p == 2 else features.abs().pow(p)
+    powers = features.abs() if p == 1 else features.abs().pow(p)
     return powers.sum(1) if operator == "sum" else powers.mean(1)
+
+
+class _SumOfSquares(torch.autograd.Function):
+    """(N, C, H, W) to the fp32 sum of squares over C, one pass backward where autograd takes three."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        wide = features.float()
+        return (wide * wide).sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        return (features * (2 * gradient)[:, None]).to(features.dtype)
 
 
 def normalised(maps: Tensor) -> Tensor:

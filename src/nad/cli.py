@@ -31,7 +31,7 @@ from nad.pipeline import poison as poison_dataset
 from nad.pipeline import train as train_network
 from nad.registry import Registry, options
 from nad.results import dumps, new_folder, resolved, write_json
-from nad.runtime import Device, Precision, Run
+from nad.runtime import Device, Precision, Run, keep_memory
 from nad.training import REGIMES, adjusted
 
 app = App(
@@ -416,6 +416,7 @@ def data(name: Literal["cifar10-jpeg"], *, out: Path, overwrite: Annotated[bool,
 
 def main() -> None:
     """The `nad` command: exit code 2 and no traceback for a user's mistake."""
+    keep_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no unfinished folder either
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)

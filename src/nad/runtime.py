@@ -1,9 +1,10 @@
 """Where and how a computation runs: seed, device, precision and who hears of its progress."""
 
+import ctypes
 import logging
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
@@ -87,6 +88,18 @@ class Run:
     def describe(self) -> dict[str, object]:
         """What a result records."""
         return {"seed": self.seed, "device": self.torch_device.type, "precision": self.resolved_precision}
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory for the process: nothing where the C library is another.
+
+    By default every training step gives its activations back to the kernel and faults them in again, zeroed, which
+    costs about a tenth of the step on a CPU (benchmarks/). Programs call it once; importing the library never does.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        libc = ctypes.CDLL(None)
+        for parameter, size in ((-1, 1 << 30), (-3, 32 << 20)):  # M_TRIM_THRESHOLD; M_MMAP_THRESHOLD, at most 32 MiB
+            libc.mallopt(parameter, size)
 
 
 def _multiplies_in_bf16(device: torch.device) -> bool:
