@@ -62,7 +62,7 @@ def test_a_purified_network_keeps_the_trigger_for_whoever_evaluates_it(
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"attack": "custom:function=/tmp/evil.py:go"}, "function is refused in a specification that comes from a file"),
+        ({"attack": "custom:function=/tmp/evil.py:go"}, "function is refused in a specification that comes from a"),
         ({"attack": "custom:image=/etc/passwd"}, "image is refused in a specification that comes from a file"),
         ({"attack": "nonsense"}, "unknown attack 'nonsense'"),
         ({"attack": None}, "has no card that records an attack"),

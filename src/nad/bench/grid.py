@@ -26,6 +26,7 @@ class Cell:
         regime, epochs, augment: how it is trained; the regime's own where nothing is said.
         seed: of everything random.
         core: whether it is of the first that are trained.
+        gpu: whether it is only trained where there is one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Cell:
     augment: tuple[str, ...] | None = None
     seed: int = 0
     core: bool = False
+    gpu: bool = False
 
     @property
     def recipe(self) -> Recipe:
@@ -74,7 +76,7 @@ def grids() -> list[str]:
 
 
 def read(name: str) -> list[Cell]:
-    """The cells of the grid called `name`.
+    """The cells of the grid called `name`, core first.
 
     Raises:
         NadError: an unknown grid, or an entry that is no cell.
@@ -82,7 +84,8 @@ def read(name: str) -> list[Cell]:
     if name not in grids():
         raise NadError(f"there is no grid {printable(name)!r}{close(name, grids())}")
     content = tomllib.loads((resources.files("nad.bench") / f"{name}.toml").read_text(encoding="utf-8"))
-    return [_cell(content["defaults"] | entry) for entry in content["cell"]]
+    cells = [_cell(content["defaults"] | entry) for entry in content["cell"]]
+    return sorted(cells, key=lambda cell: not cell.core)
 
 
 def _cell(entry: dict[str, Any]) -> Cell:

@@ -17,7 +17,7 @@ from nad.pipeline import Made, train
 from nad.results import new_folder, read_json
 from nad.runtime import Run
 
-State = Literal["done", "made", "missing", "failed"]
+State = Literal["done", "made", "missing", "skipped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ def run_grid(
     loaded: dict[str, Dataset] = {}
     statuses = []
     for cell in cells:
+        if cell.gpu and run.torch_device.type != "cuda":
+            statuses.append(Status(cell, "skipped", error="needs a GPU"))
+            heard(statuses[-1])
+            continue
         try:
             if cell.data not in loaded:
                 loaded = {cell.data: _decoded(cell.data, data)}  # one at a time: a set is large, cells come grouped
