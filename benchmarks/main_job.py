@@ -1,11 +1,10 @@
 """Erase a victim with fine-tuning and NAD over seeds; a cell is a file, and a rerun does only what is missing.
 
-    python benchmarks/main_job.py VICTIM --data PATH [--grid methods|warm|drops|default] [--seeds 0 1 2]
+    python benchmarks/main_job.py VICTIM --data PATH [--grid methods|warm|drops] [--seeds 0 1 2]
 
 VICTIM is a folder that `nad train` wrote. `methods` has fixed settings; `warm` has one-cycle rates instead of steps;
-`drops` leaves every choice open at several values of max_drop, and is for development: its seed (100) and its victims
-(BadNets on CIFAR-10) are ones that a default may be chosen on; `default` is what a user gets who says nothing. Draw the
-page with tables.py.
+`drops` leaves every choice open at several values of max_drop (the largest is the default), and is for development: its
+seed (100) and its victims (BadNets on CIFAR-10) are ones that a default may be chosen on. Draw the page with tables.py.
 """
 
 import argparse
@@ -47,9 +46,8 @@ GRIDS = {
         *(f"finetune:lr={lr},{ONE_CYCLE}" for lr in (0.05, 0.1, 0.2)),
         *(f"nad:teacher=(finetune:lr=0.1),lr=0.01,beta={RELEASED[k]},loss=mse,{ONE_CYCLE}" for k in (3, 10)),
     ),
-    "default": ("finetune", "nad"),
 }
-SEEDS = {"methods": (0, 1, 2), "warm": (0, 1, 2), "drops": (100,), "default": (0, 1, 2)}
+SEEDS = {"methods": (0, 1, 2), "warm": (0, 1, 2), "drops": (100,)}
 
 
 def shared(train: Callable[..., Any], networks: int, found: dict[Any, Any]) -> Callable[..., Any]:

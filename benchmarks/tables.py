@@ -22,7 +22,7 @@ def cells(folder: Path) -> pd.DataFrame:
             {"victim": path.parent.name, "method": cell["method"], "seed": cell["run"]["seed"]}
             | {m: 100 * cell["after"][m] for m in METRICS}
             | {f"before {m}": 100 * cell["before"][m] for m in METRICS}
-            | {"seconds": cell["seconds"], "resolved": cell["notes"]["resolved"]}
+            | {"resolved": cell["notes"]["resolved"]}
         )
     return pd.DataFrame(rows, columns=None if rows else ["victim", "method"])
 
@@ -56,12 +56,10 @@ def by_method(found: pd.DataFrame) -> str:
 
 def by_drop(found: pd.DataFrame) -> str:
     """What each allowed drop chose and gave, for each victim."""
-    lines = ["| victim | method | accuracy | ASR | RA | seconds | chosen |", "|---|---|---|---|---|---|---|"]
+    lines = ["| victim | method | accuracy | ASR | RA | chosen |", "|---|---|---|---|---|---|"]
     for row in found.to_dict("records"):
-        lines.append(
-            f"| {row['victim']} | `{row['method']}` | {row['acc']:.2f} | {row['asr']:.2f} | {row['ra']:.2f} | "
-            f"{row['seconds']:.0f} | `{row['resolved']}` |"
-        )
+        rates = " | ".join(f"{row[m]:.2f}" for m in ("acc", "asr", "ra"))
+        lines.append(f"| {row['victim']} | `{row['method']}` | {rates} | `{row['resolved']}` |")
     return "\n".join(lines) + "\n"
 
 
