@@ -1,4 +1,4 @@
-"""Draw the tables of docs/main-job.md and docs/demo.md from the cells in results/.
+"""Draw the tables of docs/main-job.md, docs/attacks.md and docs/demo.md from results/ and zoo/.
 
 python benchmarks/tables.py            # rewrites what stands between the markers of the pages
 """
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from nad.bench import read
+from nad.paper import published
 
 METRICS = {"acc": "accuracy", "acc_nt": "acc. non-target", "asr": "ASR", "ra": "RA"}
 
@@ -75,6 +78,56 @@ def by_network(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _percent(rate: float | None) -> str:
+    return "" if rate is None else f"{100 * rate:.2f}"
+
+
+def _strength(measures: dict[str, dict[str, float]]) -> str:
+    """The largest change and PSNR of test images, and of training images where those differ."""
+    shown = {
+        phase: f"{measures[phase]['linf']:.0f}, {measures[phase]['psnr']:.1f} dB" for phase in ("test", "training")
+    }
+    close = abs(measures["test"]["psnr"] - measures["training"]["psnr"]) < 1
+    return shown["test"] if close else f"{shown['test']} ({shown['training']})"
+
+
+def _after(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text())["after"]
+
+
+def by_victim(zoo: Path, measured: Path) -> str:
+    """The zoo's networks in the order of its grid: what each attack gave, what it cost, and the paper's number."""
+    paper = {name: f"{row['asr']:.2f}" for name, row in published("T3").items()}
+    lines = [
+        "| network | attack | accuracy | cost | ASR | paper's ASR | floor | strength |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for cell in read("zoo"):
+        place = zoo / cell.name
+        if not (place / "result.json").is_file():
+            continue
+        after, extra = _after(place), measured / f"{cell.name}.json"
+        cost = floor = strength = ""
+        if extra.is_file():
+            more = json.loads(extra.read_text())
+            cost = f"{100 * (_after(zoo / more['clean'])['acc'] - after['acc']):.2f}"
+            floor, strength = _percent(more["floor"]["asr"]), _strength(more)
+        attack = f"`{cell.attack}`" if cell.attack else "none"
+        theirs = paper.get(cell.attack or "", "")
+        entries = cell.name, attack, _percent(after["acc"]), cost, _percent(after["asr"]), theirs, floor, strength
+        lines.append(f"| {' | '.join(entries)} |")
+    return "\n".join(lines) + "\n"
+
+
+def by_class(folder: Path) -> str:
+    """Success of an all-to-all attack for each true class."""
+    if not (folder / "result.json").is_file():
+        return "not trained yet\n"
+    rates = _after(folder)["asr_by_class"]
+    numbers = " | ".join(str(c) for c in range(len(rates)))
+    return f"| class | {numbers} |\n|---|{'---|' * len(rates)}\n| ASR | {' | '.join(map(_percent, rates))} |\n"
+
+
 def rewrite(page: Path, tables: dict[str, str]) -> None:
     """Put each table between its markers."""
     text = page.read_text()
@@ -94,6 +147,11 @@ def main() -> None:
             "drops": by_drop(cells(results / "main-job-drops")),
         },
     )
+    victims = {
+        "attacks": by_victim(Path("zoo"), results / "attacks"),
+        "all-to-all": by_class(Path("zoo/all-to-all-cifar10")),
+    }
+    rewrite(Path("docs/attacks.md"), victims)
     rewrite(Path("docs/demo.md"), {"demo": by_network(results / "demo")})
 
 

@@ -25,7 +25,14 @@ def test_all_to_one():
 
 def test_all_to_all_is_over_all_images():
     metrics = measured(LABELS, CLEAN, TRIGGERED, BadNets(labels="all_to_all"), classes=4)
-    assert metrics == Metrics(acc=Count(4, 6), acc_nt=None, asr=Count(1, 6), ra=Count(4, 6))
+    by_class = (Count(0, 2), Count(0, 2), Count(0, 1), Count(1, 1))
+    assert metrics == Metrics(acc=Count(4, 6), acc_nt=None, asr=Count(1, 6), ra=Count(4, 6), asr_by_class=by_class)
+    assert metrics.to_json()["asr_by_class"] == [0, 0, 0, 1]
+
+
+def test_a_class_without_test_images_has_no_rate():
+    metrics = measured(LABELS, CLEAN, TRIGGERED, BadNets(labels="all_to_all"), classes=5)
+    assert metrics.to_json()["asr_by_class"][4] is None
 
 
 def test_a_triggered_set_with_the_targets_own_images_is_refused():

@@ -31,12 +31,11 @@ def measured(
     if len(triggered) != int(asked.sum()):
         raise NadError(f"expected predictions for {int(asked.sum())} triggered images, got {len(triggered)}")
     truth = labels[asked]
-    return Metrics(
-        acc=acc,
-        acc_nt=None if attack.single_target is None else _count((clean == labels)[asked]),
-        asr=_count(triggered == attack.answers(truth, classes)),
-        ra=_count(triggered == truth),
-    )
+    obeyed, right = triggered == attack.answers(truth, classes), _count(triggered == truth)
+    if attack.single_target is None:
+        by_class = tuple(_count(obeyed[truth == c]) for c in range(classes))
+        return Metrics(acc, asr=_count(obeyed), ra=right, asr_by_class=by_class)
+    return Metrics(acc, _count((clean == labels)[asked]), _count(obeyed), right)
 
 
 def _count(hits: Tensor) -> Count:

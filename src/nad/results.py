@@ -36,26 +36,32 @@ class Metrics:
         acc_nt: the same over the non-target classes; None where there is no single target.
         asr: triggered images answered as the attacker wants; None without an attack.
         ra: recovered accuracy, the same triggered images answered with their true class.
+        asr_by_class: asr of each true class, in order; None where there is a single target.
     """
 
     acc: Count
     acc_nt: Count | None = None
     asr: Count | None = None
     ra: Count | None = None
+    asr_by_class: tuple[Count, ...] | None = None
 
     NAMES: ClassVar = ("acc", "acc_nt", "asr", "ra")
 
     def to_json(self) -> dict[str, Any]:
         """Fractions under the metric's names, and the counts they came from under `counts`."""
-        counts = {n: getattr(self, n) for n in self.NAMES}
-        return {n: None if c is None else c.rate for n, c in counts.items()} | {
-            "counts": {n: None if c is None else [c.hits, c.of] for n, c in counts.items()}
-        }
+        found = {n: getattr(self, n) for n in self.NAMES}
+        rates: dict[str, Any] = {n: None if c is None else c.rate for n, c in found.items()}
+        counts: dict[str, Any] = {n: None if c is None else [c.hits, c.of] for n, c in found.items()}
+        if self.asr_by_class is not None:
+            rates |= {"asr_by_class": [c.rate if c.of else None for c in self.asr_by_class]}
+            counts |= {"asr_by_class": [[c.hits, c.of] for c in self.asr_by_class]}
+        return rates | {"counts": counts}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Metrics":
-        counts = {n: Count(*c) for n, c in data["counts"].items() if c is not None}
-        return cls(counts["acc"], counts.get("acc_nt"), counts.get("asr"), counts.get("ra"))
+        counts = {n: Count(*c) for n, c in data["counts"].items() if n in cls.NAMES and c is not None}
+        by_class = data["counts"].get("asr_by_class")
+        return cls(**counts, asr_by_class=by_class and tuple(Count(*c) for c in by_class))
 
 
 @dataclass(frozen=True)
