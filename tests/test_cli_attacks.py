@@ -149,7 +149,7 @@ def test_showing_draws_a_picture(nad: "Nad", tiny: Path, tmp_path: Path) -> None
         ("poison --data {tiny} --attack badnets:labels=clean,rate_of=non_target --out out", "use rate_of=target_class"),
         ("evaluate {victim} --data {tiny} --attack trojan", "fit"),
         ("bench zo", "did you mean zoo"),
-        ("bench zoo --only nothing", "no cell of zoo has 'nothing' in its name"),
+        ("bench zoo --only nothing", "no cell of zoo is called 'nothing'"),
     ],
 )
 def test_what_cannot_be_done_is_refused(

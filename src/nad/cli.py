@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -317,7 +318,7 @@ def bench(
     *,
     data: Path | None = None,
     out: Path | None = None,
-    only: str | None = None,
+    only: str = "*",
     dry_run: Annotated[bool, flag] = False,
     how: How = How(),
 ) -> None:
@@ -332,14 +333,13 @@ def bench(
     out
         Folder of the cells' folders; the zoo where nothing is said.
     only
-        Cells whose name contains this; several with commas.
+        Names of cells, with * for anything; several with commas.
     dry_run
         Only say what is missing.
     """
-    wanted = (only or "").split(",")
-    cells = [cell for cell in read_grid(grid) if any(part in cell.name for part in wanted)]
+    cells = [cell for cell in read_grid(grid) if any(fnmatchcase(cell.name, part) for part in only.split(","))]
     if not cells:
-        raise NadError(f"no cell of {grid} has {printable(only)!r} in its name")
+        raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
     held = data or (Path(os.environ["NAD_DATA"]) if os.environ.get("NAD_DATA") else None)
     place = out or (zoo.home() if Path("zoo").is_dir() or os.environ.get("NAD_ZOO") else Path("zoo"))
     with how.run() as run:
