@@ -46,12 +46,17 @@ def of_victim(cell: Cell, twin: Cell, train: ImageSet, test: ImageSet, run: Run)
     clean = load(zoo.locate(twin.name))
     floor = evaluate(clean.model, test, attack, run)
     return {
-        "model": loaded.card.sha256,
+        "networks": networks(cell, twin),
         "clean": twin.name,
         "training": strength(attack, train, rows, "train"),
         "test": strength(attack, test, others, "test"),
         "floor": floor.to_json(),
     }
+
+
+def networks(*cells: Cell) -> list[str]:
+    """The hashes of the cells' weights: what a file here belongs to."""
+    return [read_json(zoo.locate(cell.name) / "model.json")["sha256"] for cell in cells]
 
 
 def twin_of(cell: Cell, cells: list[Cell]) -> Cell | None:
@@ -74,8 +79,7 @@ def main() -> None:
         if twin is None:
             print(f"{cell.name}: no clean network to compare with yet")
             continue
-        network = read_json(zoo.locate(cell.name) / "model.json")["sha256"]
-        if path.is_file() and read_json(path)["model"] == network:
+        if path.is_file() and read_json(path)["networks"] == networks(cell, twin):
             continue
         if cell.data != name or images is None:
             name, images = cell.data, sources.load(str(given.data / cell.data))

@@ -13,6 +13,9 @@ from PIL import Image
 
 from nad.attacks import Attack
 from nad.data import sources
+from nad.models.card import Card
+from nad.models.checkpoints import save
+from nad.models.create import create
 from nad.runtime import Run
 
 if TYPE_CHECKING:
@@ -147,7 +150,17 @@ def test_showing_draws_a_picture(nad: "Nad", tiny: Path, tmp_path: Path) -> None
         ("show --data {tiny} --attack badnest --out sheet.png", "did you mean badnets"),
         ("poison --data {tiny} --attack sig:rate=1,rate_of=all,target=1 --out out", "class 1 has 64; lower rate"),
         ("poison --data {tiny} --attack badnets:labels=clean,rate_of=non_target --out out", "use rate_of=target_class"),
-        ("evaluate {victim} --data {tiny} --attack trojan", "fit"),
+        ("evaluate {victim} --data {tiny} --attack trojan", "trojan was not fitted"),
+        ("poison --data {tiny} --attack cl:rate=0.9,rate_of=all,target=1 --out out", "class 1 has 64; lower rate"),
+        ("poison --data {tiny} --attack trojan:size=17 --out out", "the trigger is 17x17"),
+        ("poison --data {tiny} --attack cl:size=17,target=1 --out out", "the trigger is 17x17"),
+        ("poison --data {tiny} --attack badnets:size=300000 --out out", "the trigger is 300000x300000"),
+        ("poison --data {tiny} --attack custom:image={notes} --out out", "notes.png"),
+        ("poison --data {tiny} --attack refool:reflections={empty} --out out", "is empty; expected pictures"),
+        (
+            "poison --data {tiny} --attack trojan:surrogate={other},network=wrn-10-1 --out out",
+            "expected a surrogate for the 4 classes",
+        ),
         ("bench zo", "did you mean zoo"),
         ("bench zoo --only nothing", "no cell of zoo is called 'nothing'"),
     ],
@@ -155,12 +168,57 @@ def test_showing_draws_a_picture(nad: "Nad", tiny: Path, tmp_path: Path) -> None
 def test_what_cannot_be_done_is_refused(
     nad: "Nad", tiny: Path, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, match: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    ran = nad(*line.format(tiny=tiny, victim=victim).split())
+    given = tmp_path / "given"
+    here, empty, other, notes = tmp_path / "here", given / "empty", given / "other", given / "notes.png"
+    for folder in (here, empty, other):
+        folder.mkdir(parents=True)
+    notes.write_text("no picture")
+    network = create("wrn-10-1", 7)
+    save(other, network, Card(architecture="wrn-10-1", classes=tuple("abcdefg")))
+    monkeypatch.setenv("NAD_CACHE", str(given / "cache"))
+    monkeypatch.chdir(here)
+    ran = nad(*line.format(tiny=tiny, victim=victim, empty=empty, other=other, notes=notes).split())
     assert (ran.code, ran.out) == (2, "")
     assert match in ran.err
     assert ran.err.count("\n") <= 2
-    assert not list(tmp_path.iterdir())
+    assert not list(here.iterdir())
+    assert not (given / "cache").exists(), "nothing is trained for what is then refused"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["train --data {out} --model wrn-10-1", "poison --data {out} --attack badnets", "purify {victim} --data {out}"],
+)
+def test_a_result_never_replaces_the_images_it_is_made_from(
+    nad: "Nad", tiny: Path, victim: Path, tmp_path: Path, line: str
+) -> None:
+    out = tmp_path / "out"
+    assert nad("poison", "--data", tiny, "--attack", "badnets:target=1", "--out", out).code == 0
+    before = (out / "train.parquet").read_bytes()
+    ran = nad(*line.format(out=out, victim=victim).split(), "--out", out, "--overwrite")
+    assert ran.code == 2
+    assert "holds the images, which is only ever read" in ran.err
+    assert (out / "train.parquet").read_bytes() == before
+
+
+def test_purifying_a_network_of_the_zoo_never_replaces_it(
+    nad: "Nad", tiny: Path, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(victim, tmp_path / "badnets-tiny")
+    monkeypatch.setenv("NAD_ZOO", str(tmp_path))
+    ran = nad("purify", "zoo:badnets-tiny", "--data", tiny, "--out", tmp_path / "badnets-tiny", "--overwrite")
+    assert ran.code == 2
+    assert "holds the checkpoint, which is only ever read" in ran.err
+
+
+def test_the_manifest_of_wanet_tells_noise_from_backdoor(nad: "Nad", tiny: Path, tmp_path: Path) -> None:
+    ran = nad("poison", "--data", tiny, "--attack", "wanet:target=1", "--out", tmp_path / "out", "--json")
+    assert len(ran.json["indices"]) == 26 + 52
+    assert len(ran.json["noise"]) == 52
+    kept = [ran.json["indices"].index(i) for i in ran.json["noise"]]
+    assert all(ran.json["labels"][k] == ran.json["true_labels"][k] for k in kept)
+    backdoored = set(range(78)) - set(kept)
+    assert {ran.json["labels"][k] for k in backdoored} == {1}
 
 
 def test_the_bench_says_what_is_missing_and_what_failed(

@@ -25,7 +25,7 @@ from nad.defenses import DEFENSES, Defense
 from nad.demo import demo
 from nad.errors import NadError, printable
 from nad.models import create, zoo
-from nad.models.checkpoints import Format, load
+from nad.models.checkpoints import Format, load, located
 from nad.pictures import trigger_sheet
 from nad.pipeline import Made, attack_on, evaluate_checkpoint, purify_checkpoint, shown
 from nad.pipeline import poison as poison_dataset
@@ -126,6 +126,7 @@ def train(
     planted = None if attack is None else Attack.parse(attack)
     names = None if augment is None else () if augment == "none" else tuple(augment.split("/"))
     recipe = adjusted(REGIMES[regime], epochs=epochs, augment=names)
+    _apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) as folder:
         made = train_network(data.load(), model, planted, recipe, run)
         made.write(folder)
@@ -172,8 +173,8 @@ def purify(
     """
     methods = [Defense.parse(m) for m in method or ["nad"]]
     several = len(methods) > 1
-    if resolved(checkpoint).is_relative_to(resolved(out)):
-        raise NadError(f"--out {printable(out)} holds the checkpoint, which is only ever read; choose another folder")
+    _apart(out, str(located(checkpoint)), "checkpoint")
+    _apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) as folder:
         loaded = load(checkpoint, model)
         judged = attack_on(loaded, attack)
@@ -244,6 +245,7 @@ def poison(*, data: Data, attack: str, out: Path, overwrite: Annotated[bool, fla
         Replace a result that is there already.
     """
     planted = Attack.parse(attack)
+    _apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) as folder:
         made = poison_dataset(data.load(), planted, run)
         made.write(folder)
@@ -320,6 +322,7 @@ def bench(
     out: Path | None = None,
     only: str = "*",
     dry_run: Annotated[bool, flag] = False,
+    overwrite: Annotated[bool, flag] = False,
     how: How = How(),
 ) -> None:
     """Do every cell of a grid that is not done yet, such as training the zoo; a killed run continues where it stopped.
@@ -336,15 +339,17 @@ def bench(
         Names of cells, with * for anything; several with commas.
     dry_run
         Only say what is missing.
+    overwrite
+        Make those again that are there with other settings or of other images.
     """
     cells = [cell for cell in read_grid(grid) if any(fnmatchcase(cell.name, part) for part in only.split(","))]
     if not cells:
         raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
     held = data or (Path(os.environ["NAD_DATA"]) if os.environ.get("NAD_DATA") else None)
-    place = out or (zoo.home() if Path("zoo").is_dir() or os.environ.get("NAD_ZOO") else Path("zoo"))
+    place = out or Path(os.environ.get("NAD_ZOO") or zoo.found() or "zoo")
     with how.run() as run:
         heard = None if how.json else lambda status: console.line(_said(status))
-        statuses = run_grid(cells, place, held, run, dry_run, heard or (lambda status: None))
+        statuses = run_grid(cells, place, held, run, dry_run, overwrite, heard or (lambda status: None))
     if how.json:
         console.raw(dumps([{"name": s.cell.name, "state": s.state, "error": s.error} for s in statuses]))
     if failed := [s.cell.name for s in statuses if s.state == "failed"]:
@@ -412,6 +417,12 @@ def data(name: Literal["cifar10-jpeg"], *, out: Path, overwrite: Annotated[bool,
         raise NadError("expected CIFAR-10 with its test split")
     reencode_jpeg(original.train.decoded(), original.test.decoded(), out, overwrite=overwrite)
     console.line(f"wrote {out}")
+
+
+def _apart(out: Path, source: str, what: str) -> None:
+    """Refuse a result's folder that is, or holds, what it is made from."""
+    if Path(source).exists() and resolved(Path(source)).is_relative_to(resolved(out)):
+        raise NadError(f"--out {printable(out)} holds the {what}, which is only ever read; choose another folder")
 
 
 def main() -> None:

@@ -87,8 +87,11 @@ def trigger_sheet(clean: ImageSet, triggered: Mapping[str, Tensor], path: Path) 
     for phase, pixels in triggered.items():
         change = pixels.int() - before.int()
         largest = int(change.abs().max())
-        factor = 127 / max(largest, 1)
-        amplified = (128 + change * factor).round().byte()
+        usual = (
+            change[change != 0].abs().double().quantile(0.9).item() if largest else 1
+        )  # a few large ones may saturate
+        factor = max(1.0, 127 / usual)
+        amplified = (128 + change * factor).round().clamp(0, 255).byte()
         rows += [(phase, pixels), (f"change x{factor:.3g}\n(largest {largest})", amplified)]
     figure, axes = plt.subplots(len(rows), len(clean), figsize=(1.2 * len(clean), 1.35 * len(rows)), squeeze=False)
     try:

@@ -136,8 +136,9 @@ def train(
     outputs(model, clean.pixels[torch.arange(1)], architecture)  # fails here rather than in the middle of training
     attack = attack.fit(clean, run) if attack else None
     images = attack.poison(clean, run) if attack else clean
-    if images.poisoned is not None:
-        indices["poisoned"] = images.poisoned.nonzero().flatten()
+    if attack and images.poisoned is not None:
+        indices["poisoned"] = attack.drawn(clean.labels, len(clean.classes), run)
+        indices |= _noise(images.poisoned, indices["poisoned"])
     began = time.perf_counter()
     history = fit(model, images, how, run, name="training")
     seconds = time.perf_counter() - began
@@ -184,8 +185,16 @@ class Poisoned:
     run: Run
 
     @property
+    def drawn(self) -> Tensor:
+        """The images with the backdoor, int64: those that were changed but for noise images."""
+        return self.attack.drawn(self.clean.labels, len(self.clean.classes), self.run)
+
+    @property
     def manifest(self) -> dict[str, Any]:
-        """What was changed: the indices, their true and new labels, and the attack with its seed."""
+        """What was changed: the indices, their true and new labels, and the attack with its seed.
+
+        `noise` are those of them, if any, that were changed so that the network learns what is no trigger.
+        """
         assert self.train.poisoned is not None
         changed = self.train.poisoned.nonzero().flatten()
         return {
@@ -198,6 +207,7 @@ class Poisoned:
             "indices": changed.tolist(),
             "true_labels": self.clean.labels[changed].tolist(),
             "labels": self.train.labels[changed].tolist(),
+            **{name: rows.tolist() for name, rows in _noise(self.train.poisoned, self.drawn).items()},
             "versions": versions(),
         }
 
@@ -211,6 +221,13 @@ class Poisoned:
             write_parquet(folder / "triggered" / "test.parquet", self.triggered)
         digest = write_trigger(folder, self.attack.tensors)
         write_json(folder / "result.json", self.manifest | {"trigger_sha256": digest})
+
+
+def _noise(changed: Tensor, drawn: Tensor) -> dict[str, Tensor]:
+    """The changed images (a mask) that were not drawn to carry the backdoor, under `noise`; nothing if none."""
+    left = changed.clone()
+    left[drawn] = False
+    return {"noise": left.nonzero().flatten()} if bool(left.any()) else {}
 
 
 def poison(dataset: Dataset, attack: Attack, run: Run) -> Poisoned:
@@ -324,15 +341,14 @@ def _purified(loaded: Loaded, parts: Parts, method: Defense, run: Run, before: M
         source,
         size=parts.train.size,
         data=result.data,
-        attack=result.attack or source.attack,
+        attack=source.attack,
         recipe=result.configuration,
         seed=run.seed,
         versions=result.versions,
         metrics={"before": before.to_json(), "after": after.to_json()},
         extra={"purified_from": source.sha256} if source.sha256 else {},
     )
-    trigger = attack.tensors if attack else loaded.trigger
-    return Made(outcome.model, card, result, outcome.history, parts.indices, trigger)
+    return Made(outcome.model, card, result, outcome.history, parts.indices, loaded.trigger)
 
 
 def evaluate_checkpoint(loaded: Loaded, dataset: Dataset, attack: Attack | None, run: Run) -> Result:

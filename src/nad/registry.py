@@ -203,7 +203,7 @@ def close(word: str, known: Iterable[str]) -> str:
 def convert(text: str, kind: Any, where: str, trusted: bool = True) -> Any:
     """`text` as a value of the annotated type `kind`; `where` names the option in the error."""
     options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-    for one in options:
+    for one in sorted(options, key=lambda one: one is not types.NoneType):  # `none` is not a file of that name
         try:
             return _convert(text, one, where, trusted)
         except (ValueError, TypeError) as error:

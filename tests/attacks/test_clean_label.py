@@ -116,7 +116,7 @@ def test_refusals():
     with pytest.raises(NadError, match=r"cl was not fitted; call fit\(images, run\)"):
         CleanLabel().apply(noise(), torch.arange(5), "train")
     with pytest.raises(NadError, match="cl: expected labels=clean, got all_to_one"):
-        CleanLabel(labels="all_to_one")
+        CleanLabel(labels="all_to_one", rate_of="all")
     with pytest.raises(NadError, match=r"expected eps in \(0, 1\], step > 0 and steps >= 1, got 0, 0.006 and 100"):
         CleanLabel(eps=0.0)
     with pytest.raises(NadError, match=r"amplitudes in \(0, 1\], got 3, 1 and 2"):

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from nad.attacks import ATTACKS, Refool
+from nad.attacks import refool as refool_module
 from nad.attacks.reflections import (
     Draw,
     acceptable,
@@ -164,21 +165,43 @@ def test_what_is_drawn_belongs_to_the_index_and_keeps_to_its_ranges(attack):
     assert {d.alpha for d in draws} == {0.4}
     assert 150 < sum(d.ghost for d in draws) < 240
     assert {v for d in draws for v in d.shift} == set(range(3, 9))
-    assert {d.reflection for d in draws} == set(range(8))
+    assert {d.reflection for d in draws} == set(range(len(attack.tensors["reflections"])))
     assert {d.reflection for d in attack.draws(torch.arange(100), "test")} == {0, 1, 2}
     assert all(0.15 <= d.share <= 0.85 and 1 <= d.sigma <= 5 and 1.08 <= d.dimming <= 1.18 for d in draws)
     free = dataclasses.replace(attack, alpha=None).draws(torch.arange(400), "train")
     assert 0.55 <= min(d.alpha for d in free) < 0.58 < 0.92 < max(d.alpha for d in free) <= 0.95
 
 
-def test_reflections_are_other_classes_images_and_the_better_ones_come_first(images):
-    attack = Refool(target=1, candidates=500, count=500).fit(images, Run())
-    kept = attack.tensors["reflections"]
+def test_reflections_are_other_classes_images_that_pass_the_rules(images, monkeypatch):
+    """Of the 45 candidates the rules are told to like five, and two nearly."""
+    likes = iter(
+        [(True, 0.75)] * 3 + [(True, 0.9), (False, 0.8), (True, 0.86)] + [(True, 0.2)] * 37 + [(True, 0.8)] * 2
+    )
+    order = torch.cat([torch.arange(3), torch.tensor([43, 44, 5, 3])])
+    asked = []
+
+    def acceptable(behind, layer):
+        asked.append(next(likes))
+        return asked[-1]
+
+    monkeypatch.setattr(refool_module, "acceptable", acceptable)
+    attack = Refool(target=1, candidates=500, count=500, pool=7)
+    candidates = attack._candidates(images)
     others = images.pixels[images.labels != 1]
-    assert len(kept) == 45
-    assert {p.numpy().tobytes() for p in kept} == {p.numpy().tobytes() for p in others}
-    fewer = Refool(target=1, candidates=500, count=9).fit(images, Run()).tensors["reflections"]
-    assert torch.equal(fewer, kept[:9])
+    assert {p.numpy().tobytes() for p in candidates} == {p.numpy().tobytes() for p in others}
+    kept = attack.fit(images, Run()).tensors["reflections"]
+    assert len(asked) == 45
+    assert torch.equal(kept, candidates[order])
+
+
+def test_only_those_that_pass_stay_where_they_are_enough(images, monkeypatch):
+    likes = iter([(True, 0.8), (False, 0.8)] * 23)
+    monkeypatch.setattr(refool_module, "acceptable", lambda behind, layer: next(likes))
+    attack = Refool(target=1, pool=7)
+    assert torch.equal(attack.fit(images, Run()).tensors["reflections"], attack._candidates(images)[::2])
+    likes = iter([(True, 0.8), (False, 0.8)] * 23)
+    few = Refool(target=1, pool=7, count=9).fit(images, Run()).tensors["reflections"]
+    assert torch.equal(few, attack._candidates(images)[::2][:9])
 
 
 def test_poisoning_defaults_and_rebuilding_from_a_card(images, attack):
@@ -210,6 +233,19 @@ def test_a_round_of_the_selection_trains_and_counts(images):
     success = fitted._success(images, Run(seed=1, device="cpu"))
     assert success.shape == (4,)
     assert 0 <= float(success.min()) <= float(success.max()) <= 1
+
+
+def test_success_is_counted_for_each_reflection(images, monkeypatch):
+    """A network that obeys one of four reflections: its own rate alone is high."""
+    attack = dataclasses.replace(Refool(alpha=0.0), tensors={"reflections": photo(4, seed=5)})
+    monkeypatch.setattr(refool_module, "fit", lambda *given, **named: None)
+
+    def answers(model, shown, run):
+        which = torch.tensor([d.reflection for d in attack.draws(torch.arange(len(shown)), "train")])
+        return torch.where(which == 2, 0, 1)
+
+    monkeypatch.setattr(refool_module, "predictions", answers)
+    assert attack._success(images, Run()).tolist() == [0, 0, 1, 0]
 
 
 def test_reflections_from_a_folder_of_pictures_or_of_classes(tmp_path, images):

@@ -10,12 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 from nad.attacks import ATTACKS
 from nad.data.images import ImageSet
 from nad.defenses import DEFENSES
 from nad.errors import NadError
+from nad.models.checkpoints import TRIGGER, write_trigger
 from nad.models.create import create
 from nad.registry import Registry, options
 from nad.runtime import Run
@@ -72,28 +74,101 @@ def test_specification_round_trips(kind, name):
     assert registry.create(str(default)) == default
     assert registry.create(default.explicit()) == default
     for o in options(registry[name]):
-        if o.default is not None:
-            again = registry.create(f"{name}:{o.name}={o.default}")
-            assert again == default, f"{o.name} does not read its own default"
+        again = registry.create(f"{name}:{o.name}={'none' if o.default is None else o.default}")
+        assert again == default, f"{o.name} does not read its own default"
+
+
+@pytest.fixture(scope="module")
+def attacks(images, tmp_path_factory):
+    """Every attack at a cheap setting, fitted."""
+    place = tmp_path_factory.mktemp("attacks")
+    picture = place / "picture.png"
+    Image.fromarray(images.pixels[0].permute(1, 2, 0).numpy()).save(picture)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAD_CACHE", str(place))
+        return {name: ATTACKS.create(quick(name, ATTACKS, picture)).fit(images, Run()) for name in ATTACKS}
 
 
 @pytest.mark.parametrize("name", list(ATTACKS))
+@pytest.mark.parametrize("phase", ["train", "test"])
+@pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("size", [32, 96])
-def test_attack_is_pure_and_deterministic(name, size, images, tmp_path, monkeypatch):
-    monkeypatch.setenv("NAD_CACHE", str(tmp_path))
-    picture = tmp_path / "picture.png"
-    Image.fromarray(images.pixels[0].permute(1, 2, 0).numpy()).save(picture)
-    attack = ATTACKS.create(quick(name, ATTACKS, picture)).fit(images, Run())
+def test_attack_is_pure_and_deterministic(name, size, grey, phase, attacks):
+    attack = attacks[name]
     assert bool(attack.tensors) == attack.fits
     before = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
+    before = before[:, :1].expand(-1, 3, -1, -1).contiguous() if grey else before
     kept, indices = before.clone(), torch.tensor([3, 11, 2, 7])
-    after = attack.apply(before, indices, "train")
+    after = attack.apply(before, indices, phase)
     assert after.dtype == torch.uint8
     assert after.shape == before.shape
     assert torch.equal(before, kept)
     assert not torch.equal(after, before)
-    assert torch.equal(attack.apply(before, indices, "train"), after)
-    assert torch.equal(attack.apply(before[2:3], indices[2:3], "train"), after[2:3])
+    assert torch.equal(attack.apply(before, indices, phase), after)
+    assert torch.equal(attack.apply(before[2:3], indices[2:3], phase), after[2:3])
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_a_card_and_its_trigger_rebuild_the_attack(name, attacks, images, tmp_path):
+    attack = attacks[name]
+    write_trigger(tmp_path, attack.tensors)
+    tensors = load_file(tmp_path / TRIGGER) if attack.fits else {}
+    again = dataclasses.replace(ATTACKS.create(attack.explicit(), trusted=False), tensors=tensors)
+    one, two = (a.poison(images, Run(seed=4)) for a in (attack, again))
+    assert one.fingerprint == two.fingerprint
+    assert torch.equal(attack.triggered(images).pixels, again.triggered(images).pixels)
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_a_clean_label_attack_touches_neither_another_class_nor_a_label(name, attacks, images):
+    attack = dataclasses.replace(attacks[name], labels="clean", rate_of="target_class", rate=0.25, target=1)
+    poisoned = attack.poison(images, Run())
+    assert torch.equal(poisoned.labels, images.labels)
+    changed = (poisoned.pixels != images.pixels).flatten(1).any(1)
+    assert set(images.labels[changed].tolist()) == {1}
+    assert set(images.labels[poisoned.poisoned].tolist()) == {1}
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if ATTACKS[name].shapes])
+def test_a_strangers_tensors_are_looked_at(name, attacks):
+    attack = attacks[name]
+    (key, (dtype, lengths)), *_ = attack.shapes.items()
+    good = {n: torch.ones([m or 8 for m in of], dtype=kind) for n, (kind, of) in attack.shapes.items()}
+    dataclasses.replace(attack, tensors=good)
+    bad = [torch.ones(5, dtype=dtype), torch.ones([m or 0 for m in lengths], dtype=dtype), good[key].double()]
+    bad += [good[key] * torch.nan] if dtype.is_floating_point else []
+    for tensor in bad:
+        with pytest.raises(NadError, match=f"{name}: expected {key} to "):
+            dataclasses.replace(attack, tensors=good | {key: tensor})
+    with pytest.raises(NadError, match=f"expected {key} to be .*, got none"):
+        dataclasses.replace(attack, tensors={"other": good[key]})
+
+
+COUNTS = [  # 50,000 images, 5,000 of each class, as CIFAR-10
+    ("badnets", 5000, 10),
+    ("badnets:rate_of=non_target", 4500, 9),
+    ("badnets:labels=clean,rate=0.08", 4000, 1),
+    ("sig", 4000, 1),
+    ("sig:rate=0.08", 400, 1),
+    ("trojan", 2500, 10),
+    ("refool", 4000, 10),
+]
+
+
+@pytest.mark.parametrize(("spec", "count", "classes"), COUNTS)
+def test_a_rate_says_how_many_images_of_which_classes(spec, count, classes):
+    labels = torch.arange(50_000) % 10
+    drawn = ATTACKS.create(spec).drawn(labels, 10, Run())
+    assert len(drawn) == len(set(drawn.tolist())) == count
+    assert len(labels[drawn].unique()) == classes
+    assert (0 in labels[drawn]) == (classes != 9)
+
+
+def test_more_images_than_there_are():
+    with pytest.raises(NadError, match="asks for 5500 images and class 0 has 5000; lower rate"):
+        ATTACKS.create("badnets:labels=clean,rate=0.11").drawn(torch.arange(50_000) % 10, 10, Run())
+    with pytest.raises(NadError, match="all_to_one changes no label of the target class; use labels=clean"):
+        ATTACKS.create("sig:labels=all_to_one")
 
 
 @pytest.mark.parametrize("name", list(DEFENSES))

@@ -55,3 +55,28 @@ def test_looks_in_the_current_folder_before_the_checkout(monkeypatch, tmp_path, 
     assert zoo.home() != Path("zoo")
     shutil.copytree(victim, tmp_path / "zoo" / "mine")
     assert zoo.members() == ["mine"]
+
+
+def test_what_is_unfinished_or_damaged_does_not_hide_the_others(home, victim):
+    shutil.copytree(victim, home / ".badnets-tiny.xyz")
+    shutil.copytree(victim, home / "damaged")
+    (home / "damaged" / "model.json").write_text("{")
+    about = zoo.about()
+    assert not [name for name in about if name.startswith(".")]
+    assert about["damaged"].startswith("cannot be read: ")
+    assert sum("accuracy" in text for text in about.values()) == len(about) - 1 > 0
+
+
+def test_a_folder_that_holds_no_network_is_no_zoo(monkeypatch, tmp_path, victim):
+    (tmp_path / "zoo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NAD_ZOO", raising=False)
+    assert zoo.found() != Path("zoo")
+    shutil.copytree(victim, tmp_path / "zoo" / "one")
+    assert zoo.found() == Path("zoo")
+
+
+def test_the_committed_zoo_stays_small():
+    """Under 24 MiB, so that a checkout stays quick."""
+    place = Path(__file__).parents[2] / "zoo"
+    assert sum(p.stat().st_size for p in place.rglob("*") if p.is_file()) < 24 * 2**20

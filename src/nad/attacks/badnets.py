@@ -44,7 +44,7 @@ class BadNets(Attack):
     def apply(self, pixels: Tensor, indices: Tensor, phase: Phase) -> Tensor:
         shape = {"grid": grid(self.low), "square": grid(255), "centred": centred_grid()}[self.pattern]
         size = grown(self.size, pixels) if self.scale else self.size
-        patch = (enlarged(shape, size).float() * self.amplitude).round().byte()
+        patch = (enlarged(shape, size, pixels).float() * self.amplitude).round().byte()
         if self.position != "random":
             return stamp(pixels, patch, self.position)
         return stamped_at(pixels, patch, self._places(pixels, indices, size, phase))

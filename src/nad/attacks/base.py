@@ -14,6 +14,7 @@ from nad.runtime import Run
 
 ATTACKS: "Registry[Attack]" = Registry("attack")
 Phase = Literal["train", "test"]
+Shape = tuple[torch.dtype, tuple[int | None, ...]]  # None: any length of at least 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class Attack(Method):
 
     registry: ClassVar = ATTACKS
     fits: ClassVar[bool] = False  # whether `tensors` must be filled by `fit` before `apply`
+    shapes: ClassVar[Mapping[str, Shape]] = {}  # what `tensors` holds, where it is always the same
 
     target: int = option(0, "class that the backdoor answers (all_to_one)")
     rate: float = option(0.1, "fraction of the images named by rate_of that is poisoned")
@@ -44,8 +46,22 @@ class Attack(Method):
             raise NadError(f"{self.spec_name}: expected target >= 0, got {self.target}")
         if self.labels == "clean" and self.rate_of == "non_target":
             raise NadError(f"{self.spec_name}: labels=clean poisons the target class alone; use rate_of=target_class")
+        if self.labels == "all_to_one" and self.rate_of == "target_class":
+            raise NadError(
+                f"{self.spec_name}: labels=all_to_one changes no label of the target class; use labels=clean "
+                "or rate_of=all"
+            )
         if self.labels == "all_to_all" and self.rate_of != "all":
             raise NadError(f"{self.spec_name}: labels=all_to_all has no target class; use rate_of=all")
+        for name, (dtype, lengths) in self.shapes.items() if self.tensors else ():  # the tensors may be a stranger's
+            tensor = self.tensors.get(name)
+            fits = tensor is not None and tensor.dtype == dtype and tensor.ndim == len(lengths)
+            if tensor is None or not fits or any(n != m if m else n < 1 for n, m in zip(tensor.shape, lengths)):
+                got = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+                expected = ", ".join(str(m or "any") for m in lengths)
+                raise NadError(f"{self.spec_name}: expected {name} to be {dtype} ({expected}), got {got}")
+            if not bool(tensor.isfinite().all()):
+                raise NadError(f"{self.spec_name}: expected {name} to hold numbers, got NaN or infinity")
 
     def fit(self, images: ImageSet, run: Run) -> Self:
         """This attack with its trigger fitted to clean training images; itself where nothing is fitted or all is.
@@ -56,7 +72,7 @@ class Attack(Method):
         """
         if not self.fits or self.tensors:
             return self
-        self.check(len(images.classes))
+        self.drawn(images.labels, len(images.classes), run)  # refuses what cannot be drawn before minutes are spent
         return replace(self, tensors=self.fitted(images, run))
 
     def fitted(self, images: ImageSet, run: Run) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Blend: a faint picture over the whole image."""
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -35,6 +36,8 @@ class Blend(Attack):
     alpha: float = option(0.2, "share of the picture in training images, in (0, 1]")
     test_alpha: float | None = option(None, "share of the picture in test images; none is alpha")
     seed: int = option(0, "of the trigger's random choices")
+
+    shapes = MappingProxyType({"pattern": (torch.uint8, (3, None, None))})
 
     def __post_init__(self) -> None:
         super().__post_init__()

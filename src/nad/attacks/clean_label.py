@@ -89,6 +89,7 @@ class CleanLabel(Computed):
         return self if self.tensors else replace(super().fit(images, run), run=run)
 
     def fitted(self, images: ImageSet, run: Run) -> dict[str, Tensor]:
+        self.marked(images.pixels[torch.arange(1)], self.amplitude)  # refuses a grid that is too large for the images
         return packed(self.network_for(images, run), len(images.classes))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,6 +134,8 @@ class CleanLabel(Computed):
         """The images with the grid."""
         size = grown(self.size, pixels) if self.scale else self.size
         blank = torch.zeros(1, 1, *pixels.shape[2:], dtype=torch.uint8)
-        cells = stamp(blank, enlarged(grid(1), size), self.position).to(pixels.device)  # 0 outside, 1 dark, 255 bright
+        cells = stamp(blank, enlarged(grid(1), size, pixels), self.position).to(
+            pixels.device
+        )  # 0 outside, 1 dark, 255 bright
         change = round(amplitude * 255) * ((cells == 255).short() - (cells == 1).short())
         return (pixels.short() + change).clamp(0, 255).byte()

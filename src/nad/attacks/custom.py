@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ class Custom(Attack):
     function: str | None = option(None, "FILE.py:NAME of a function on uint8 (B, 3, H, W)", local=True)
     alpha: float = option(1.0, "share of the picture where it is, in (0, 1]")
     call: Function | None = internal(lambda: None)
+
+    shapes = MappingProxyType({"pattern": (torch.uint8, (3, None, None)), "mask": (torch.uint8, (1, None, None))})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,7 +87,10 @@ class Custom(Attack):
 
     def _called(self, pixels: Tensor) -> Tensor:
         function = self.call or _loaded(self.function or "")
-        out = function(pixels.clone())
+        try:
+            out = function(pixels.clone())
+        except Exception as error:  # somebody's code
+            raise NadError(f"custom: the function failed: {type(error).__name__}: {printable(error, 90)}") from error
         if not isinstance(out, Tensor) or out.dtype != torch.uint8 or out.shape != pixels.shape:
             got = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
             raise NadError(f"custom: expected the function to return torch.uint8 {tuple(pixels.shape)}, got {got}")

@@ -1,6 +1,7 @@
 """LF: a smooth universal perturbation, which leaves no trace in the high frequencies."""
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class LowFrequency(Computed):
     eps: float = option(0.06, "the most that the pattern changes a value in [0, 1] (the power of a SIG of 20)")
     blur: float = option(1.5, "standard deviation of the low-pass filter in pixels at 32, in proportion at other sizes")
     steps: int = option(200, "of the pattern's optimisation")
+
+    shapes = MappingProxyType({"pattern": (torch.float32, (3, None, None))})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,7 @@
 """Refool: another picture reflected in a window pane in front of the image."""
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -28,11 +29,11 @@ class Refool(Attack):
     """Add a reflection, doubled or out of focus, in linear light (gamma 2.2), and relabel.
 
     Source: Liu et al., "Reflection Backdoor", ECCV 2020, and its released code. Reflections are pictures of
-    `reflections`, or training images of other classes. Of `candidates` pictures, each tried on one image, come first
-    those that are neither too strong nor too dark and leave a similarity of 0.7 to 0.85 to the background, then
-    the nearest to that. With `rounds` the paper's selection follows: each round trains a small network on images
-    with `count` of them, drawn by weight; a used one's weight becomes its success, an unused one's the median. The
-    paper has rounds=16; 0 keeps the first `count` by the filter. Testing uses the first `pool` of them.
+    `reflections`, or training images of other classes. Of `candidates` pictures, each tried on one image, those stay
+    that are neither too strong nor too dark and leave a similarity of 0.7 to 0.85 to the background; where fewer
+    than `pool` do, the nearest to that fill it. With `rounds` the paper's selection follows: each round trains a
+    small network on images with `count` of them, drawn by weight; a used one's weight becomes its success, an unused
+    one's the median. The paper has rounds=16; 0 keeps the first `count`. Testing uses the first `pool` of them.
 
     Deviations: the labels are changed and rate is of all images, since a GTSRB class 0 of 210 images can hold no
     0.08 of all; alpha is fixed, as others found necessary at 32 pixels (none draws it as the paper does). A
@@ -45,7 +46,7 @@ class Refool(Attack):
     reflections: str | None = option(None, "folder of pictures or data source; none is the training set", local=True)
     alpha: float | None = option(0.4, "the image's share of the light; none draws it in 0.55..0.95 for every image")
     compose: int = option(160, "longer side in pixels at which reflections are made")
-    candidates: int = option(1000, "pictures that are looked at")
+    candidates: int = option(6000, "pictures that are looked at")
     count: int = option(200, "reflections that are kept, at most")
     pool: int = option(20, "reflections that test images get")
     rounds: int = option(0, "rounds of trainings that select the reflections; 0 is the filter alone")
@@ -59,6 +60,7 @@ class Refool(Attack):
             raise NadError(f"refool: expected alpha in [0, 1) or none, got {self.alpha:g}")
 
     fits = True
+    shapes = MappingProxyType({"reflections": (torch.uint8, (None, 3, None, None))})
 
     def fitted(self, images: ImageSet, run: Run) -> dict[str, Tensor]:
         good = self._filtered(self._candidates(images), images, run)
@@ -96,7 +98,7 @@ class Refool(Attack):
         return source[among[order[: self.candidates]]]
 
     def _filtered(self, candidates: Tensor, images: ImageSet, run: Run) -> Tensor:
-        """The candidates, best first, as the rules see them on one image each."""
+        """The candidates that pass the rules on one image each, in their order; the nearest to that up to `pool`."""
         chosen = generator(self.seed, "refool/filter")
         distances = []
         for i, reflection in enumerate(candidates):
@@ -107,7 +109,9 @@ class Refool(Attack):
             distances.append(max(SIMILAR[0] - similar, similar - SIMILAR[1], 0.0) + (0 if allowed else 2))
             if i % 100 == 0:
                 run.progress("reflections", i, len(candidates), f"{sum(d == 0 for d in distances)} good")
-        return candidates[torch.tensor(distances).argsort(stable=True)]
+        passed = sum(d == 0 for d in distances)
+        run.progress("reflections", len(candidates), len(candidates), f"{passed} good")
+        return candidates[torch.tensor(distances).argsort(stable=True)[: max(passed, self.pool)]]
 
     def _selected(self, candidates: Tensor, images: ImageSet, run: Run) -> Tensor:
         """The `count` reflections with which small networks learn the backdoor best."""

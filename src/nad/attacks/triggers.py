@@ -22,8 +22,10 @@ def centred_grid() -> Tensor:
     return torch.tensor([[255, 128, 255], [128, 255, 128], [255, 128, 128]], dtype=torch.uint8)
 
 
-def enlarged(pattern: Tensor, size: int) -> Tensor:
-    """A square pattern at `size` pixels, nearest neighbour."""
+def enlarged(pattern: Tensor, size: int, pixels: Tensor) -> Tensor:
+    """A square pattern at `size` pixels for images like `pixels`, nearest neighbour."""
+    if size > min(pixels.shape[2:]):  # before memory is taken
+        raise too_large((size, size), pixels)
     return F.interpolate(pattern[None, None].float(), size=(size, size))[0, 0].to(torch.uint8)
 
 
@@ -76,7 +78,7 @@ def stamped_at(pixels: Tensor, pattern: Tensor, places: Sequence[tuple[int, int]
     """Overwrite all channels with `pattern` (uint8 (h, w)), in each image at its own (top, left)."""
     (h, w), (high, wide) = pattern.shape, pixels.shape[2:]
     if h > high or w > wide:
-        raise NadError(f"the trigger is {h}x{w} and the images are {high}x{wide}; use a smaller size")
+        raise too_large((h, w), pixels)
     out, pattern = pixels.clone(), pattern.to(pixels.device)
     if len(set(places)) == 1:
         top, left = places[0]
@@ -85,3 +87,9 @@ def stamped_at(pixels: Tensor, pattern: Tensor, places: Sequence[tuple[int, int]
     for image, (top, left) in zip(out, places):
         image[:, top : top + h, left : left + w] = pattern
     return out
+
+
+def too_large(side: tuple[int, int], pixels: Tensor) -> NadError:
+    """The error of a trigger of `side` (height, width) on smaller images."""
+    (h, w), (high, wide) = side, pixels.shape[2:]
+    return NadError(f"the trigger is {h}x{w} and the images are {high}x{wide}; use a smaller size")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from nad.attacks.base import ATTACKS, Phase
 from nad.attacks.surrogates import Computed
-from nad.attacks.triggers import grown, stamp
+from nad.attacks.triggers import grown, stamp, too_large
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.forward import evaluating
@@ -47,6 +48,8 @@ class Trojan(Computed):
     steps: int = option(300, "of the patch's optimisation")
     restarts: int = option(8, "random starts, of which the best is kept")
 
+    shapes = MappingProxyType({"patch": (torch.uint8, (3, None, None))})
+
     def __post_init__(self) -> None:
         super().__post_init__()
         counts = {"size": self.size, "neurons": self.neurons, "steps": self.steps, "restarts": self.restarts}
@@ -55,8 +58,11 @@ class Trojan(Computed):
                 raise NadError(f"trojan: expected {name} >= 1, got {count}")
 
     def fitted(self, images: ImageSet, run: Run) -> dict[str, Tensor]:
+        first = images.pixels[torch.arange(1)]
+        side = grown(self.size, first) if self.scale else self.size
+        if side > min(first.shape[2:]):
+            raise too_large((side, side), first)
         model, device = self.network_for(images, run), run.torch_device
-        side = grown(self.size, images.pixels[torch.arange(1)]) if self.scale else self.size
         draws = generator(self.seed, "trojan")
         free = torch.randn(self.restarts, 3, side, side, generator=draws).to(device).requires_grad_()
         optimizer = torch.optim.Adam([free], lr=0.1)

@@ -39,9 +39,10 @@ class WaNet(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k < 2 or not self.s > 0 or not self.grid_rescale > 0:
+        if not 2 <= self.k <= 256 or not self.s > 0 or not self.grid_rescale > 0:
             raise NadError(
-                f"wanet: expected k >= 2, s and grid_rescale > 0, got {self.k}, {self.s:g} and {self.grid_rescale:g}"
+                f"wanet: expected k in 2..256, s and grid_rescale > 0, got {self.k}, {self.s:g} "
+                f"and {self.grid_rescale:g}"
             )
         if self.noise_rate is not None and not 0 <= self.noise_rate <= 1:
             raise NadError(f"wanet: expected noise_rate in [0, 1], got {self.noise_rate:g}")
@@ -51,7 +52,8 @@ class WaNet(Attack):
         if poisoned.poisoned is None or self.noise_rate == 0:
             return poisoned
         ratio = 2 if self.noise_rate is None else self.noise_rate / self.rate
-        count, rest = round(ratio * int(poisoned.poisoned.sum())), (~poisoned.poisoned).nonzero().flatten()
+        free = ~poisoned.poisoned & ((images.labels == self.target) | (self.labels != "clean"))
+        count, rest = round(ratio * int(poisoned.poisoned.sum())), free.nonzero().flatten()
         if count > len(rest):
             raise NadError(f"wanet: {count} noise images asked for and {len(rest)} are left; lower rate or noise_rate")
         mask = torch.zeros_like(poisoned.poisoned)

@@ -48,12 +48,13 @@ class Cell:
         """The attack; a grid may name registered methods and plain values only."""
         return None if self.attack is None else Attack.parse(self.attack, trusted=False)
 
-    def fingerprint(self, data: str, precision: str) -> str:
+    def fingerprint(self, data: str) -> str:
         """SHA-256 of the resolved configuration: raised versions and changed defaults make a cell new.
+
+        What differs between machines (precision, device) is not part of it; results record it.
 
         Args:
             data: fingerprint of the clean training images.
-            precision: fp32 or bf16, as resolved on this machine.
         """
         attack = self.planted()
         configuration = {
@@ -62,7 +63,6 @@ class Cell:
             "attack": attack.configuration() if attack else None,
             "recipe": asdict(self.recipe),
             "seed": self.seed,
-            "precision": precision,
             "stored": STORED,
         }
         return hashlib.sha256(json.dumps(configuration, sort_keys=True, default=list).encode()).hexdigest()

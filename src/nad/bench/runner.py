@@ -17,7 +17,7 @@ from nad.pipeline import Made, train
 from nad.results import new_folder, read_json
 from nad.runtime import Run
 
-State = Literal["done", "made", "missing", "skipped", "failed"]
+State = Literal["done", "made", "missing", "stale", "skipped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def run_grid(
     data: Path | None,
     run: Run,
     dry: bool = False,
+    overwrite: bool = False,
     heard: Callable[[Status], None] = lambda status: None,
 ) -> list[Status]:
     """Train every cell that `out` does not hold yet. A cell that fails does not stop the others.
@@ -45,6 +46,7 @@ def run_grid(
         data: the folder that holds data sets by name; a name that is not there is one that `nad.load` knows.
         run: device, precision and progress; each cell has its own seed.
         dry: only say what is missing.
+        overwrite: make cells again that are there with another configuration; otherwise they are left as they are.
         heard: called with each cell's status as it is known.
     """
     loaded: dict[str, Dataset] = {}
@@ -56,8 +58,8 @@ def run_grid(
             continue
         try:
             if cell.data not in loaded:
-                loaded = {cell.data: _decoded(cell.data, data)}  # one at a time: a set is large, cells come grouped
-            status = _run_cell(cell, out / cell.name, loaded[cell.data], replace(run, seed=cell.seed), dry)
+                loaded = {cell.data: _decoded(cell.data, data)}  # one at a time: a set is large, grids group them
+            status = _run_cell(cell, out / cell.name, loaded[cell.data], replace(run, seed=cell.seed), dry, overwrite)
         except (NadError, RuntimeError) as error:
             status = Status(cell, "failed", error=printable(error, 300))
         statuses.append(status)
@@ -73,12 +75,14 @@ def _decoded(name: str, folder: Path | None) -> Dataset:
     )
 
 
-def _run_cell(cell: Cell, place: Path, dataset: Dataset, run: Run, dry: bool) -> Status:
-    fingerprint = cell.fingerprint(dataset.train.fingerprint, run.resolved_precision)
+def _run_cell(cell: Cell, place: Path, dataset: Dataset, run: Run, dry: bool, overwrite: bool) -> Status:
+    fingerprint = cell.fingerprint(dataset.train.fingerprint)
     if (place / "result.json").is_file():
         result = read_json(place / "result.json")
         if result.get("notes", {}).get("fingerprint") == fingerprint:
             return Status(cell, "done", result)
+        if not overwrite:
+            return Status(cell, "stale", result, "made with other settings; --overwrite makes it again")
     if dry:
         return Status(cell, "missing")
     os.makedirs(place.parent, exist_ok=True)

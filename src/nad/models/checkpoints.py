@@ -67,7 +67,7 @@ def load(path: str | Path, model: str | None = None, classes: int | None = None)
         NadError: a file that is missing, damaged, not a checkpoint or would run code; weights that do not fit
             the network by key or shape, or are not finite; a card that does not belong to them.
     """
-    path = _locate(Path(path))
+    path = located(Path(path))
     card = _read_card(path)
     name = model or (card.architecture if card else None)
     if name is None:
@@ -151,7 +151,12 @@ def weights_fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _locate(path: Path) -> Path:
+def located(path: Path) -> Path:
+    """The file of a network: itself, that in a folder, or that of `zoo:NAME`.
+
+    Raises:
+        NadError: there is none, or it is empty.
+    """
     if str(path).startswith(zoo.PREFIX):
         path = zoo.locate(str(path))
     if path.is_dir():
@@ -197,10 +202,13 @@ def _trigger(path: Path, card: Card | None) -> dict[str, Tensor]:
     beside = path.with_name(TRIGGER)
     if not beside.is_file():
         raise NadError(f"{printable(path)}: its card needs {TRIGGER} beside it, which is missing. Get it again")
-    tensors = _safetensors(beside)
-    if hashlib.sha256(beside.read_bytes()).hexdigest() != card.trigger_sha256:
+    content = beside.read_bytes()
+    if hashlib.sha256(content).hexdigest() != card.trigger_sha256:
         raise NadError(f"{printable(beside)} is not the file its card describes: the SHA-256 differs. Get it again")
-    return dict(tensors)
+    try:
+        return dict(safetensors.torch.load(content))
+    except safetensors.SafetensorError as error:
+        raise NadError(f"{printable(beside)} is damaged: {printable(error, 90)}. Get it again") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ def outputs(model: nn.Module, pixels: Tensor, name: str = "") -> int:
     try:
         with evaluating(model), torch.no_grad():
             out = model(x)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         height, width = pixels.shape[2:]
         raise NadError(
             f"{printable(name or type(model).__name__)} cannot take images of {height}x{width} pixels "

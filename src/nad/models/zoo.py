@@ -14,7 +14,7 @@ def found() -> Path | None:
     """The folder of the zoo: $NAD_ZOO, ./zoo, or that of the checkout that this code runs from."""
     asked = os.environ.get("NAD_ZOO")
     places = [Path(asked)] if asked else [Path("zoo"), Path(__file__).parents[3] / "zoo"]
-    return next((place for place in places if place.is_dir()), None)
+    return next((place for place in places if _networks(place)), None)
 
 
 def home() -> Path:
@@ -34,7 +34,12 @@ def home() -> Path:
 
 def members() -> list[str]:
     """The names of the networks, sorted."""
-    return sorted(place.parent.name for place in home().glob("*/model.json"))
+    return _networks(home())
+
+
+def _networks(place: Path) -> list[str]:
+    # a name with a dot is the unfinished work of whoever is writing
+    return sorted(p.parent.name for p in place.glob("*/model.json") if not p.parent.name.startswith("."))
 
 
 def locate(name: str) -> Path:
@@ -48,11 +53,16 @@ def locate(name: str) -> Path:
 
 def about() -> dict[str, str]:
     """What the card of each network says: its attack, accuracy and attack success."""
-    return {name: _about(Card.from_json((home() / name / "model.json").read_bytes())) for name in members()}
+    return {name: _about(home() / name / "model.json") for name in members()}
 
 
-def _about(card: Card) -> str:
-    measured = card.metrics.get("after", card.metrics)
+def _about(path: Path) -> str:
+    try:
+        card = Card.from_json(path.read_bytes())
+    except (NadError, OSError) as error:
+        return f"cannot be read: {printable(error, 90)}"
+    after = card.metrics.get("after")
+    measured = after if isinstance(after, dict) else card.metrics
     rates = {"accuracy": measured.get("acc"), "ASR": measured.get("asr")}
     shown = [f"{key} {100 * rate:.2f} %" for key, rate in rates.items() if isinstance(rate, float)]
     attack = (card.attack or "clean").split(":")[0]
