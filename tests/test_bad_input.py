@@ -627,7 +627,7 @@ def test_an_interruption_leaves_nothing(
     monkeypatch.setattr(target, name, interrupted)
     methods = ("--method", FAST, "--method", "scratch:epochs=1,batch=16")
     ran = nad("purify", victim, "--data", tiny, "--clean", 0.5, *methods, "--out", tmp_path / "out", "--overwrite")
-    assert (ran.code, ran.out, ran.err) == (130, "", "nad: stopped; nothing was written\n")
+    assert (ran.code, ran.out, ran.err) == (130, "", "nad: stopped; nothing unfinished was written\n")
     assert (tree(tmp_path), tree(victim)) == there
 
 
@@ -654,5 +654,5 @@ def test_being_stopped_while_training_leaves_nothing(tiny: Path, tmp_path: Path,
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, out, err) == (130, "", "nad: stopped; nothing was written\n")
+    assert (process.returncode, out, err) == (130, "", "nad: stopped; nothing unfinished was written\n")
     assert tree(tmp_path) == {}

@@ -342,6 +342,8 @@ def bench(
     overwrite
         Make those again that are there with other settings or of other images.
     """
+    if how.seed:
+        raise NadError("bench takes no --seed: every cell of a grid has its own")
     cells = [cell for cell in read_grid(grid) if any(fnmatchcase(cell.name, part) for part in only.split(","))]
     if not cells:
         raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
@@ -438,7 +440,7 @@ def main() -> None:
         console.fail(f"{' '.join(str(error).split())}\nTry: nad --help")
         sys.exit(2)
     except KeyboardInterrupt:
-        console.fail("stopped; nothing was written")
+        console.fail("stopped; nothing unfinished was written")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -128,7 +128,8 @@ def train(
     """Train a network, with a backdoor if there is an attack, and evaluate it.
 
     Args:
-        stored: the type that its weights will have on disk; they are rounded to it before they are evaluated.
+        stored: the type that its weights will have on disk; they are rounded to it before they are evaluated, and
+            what they gave before is noted.
     """
     parts = split(dataset, run.seed)
     clean, indices = parts.train, dict(parts.indices)
@@ -142,7 +143,9 @@ def train(
     began = time.perf_counter()
     history = fit(model, images, how, run, name="training")
     seconds = time.perf_counter() - began
+    notes = {}
     if stored != torch.float32:
+        notes = {"before_rounding": evaluate(model, parts.test, attack, run).to_json()}
         model.to(stored).float()
     metrics = evaluate(model, parts.test, attack, run)
     configuration = {"architecture": recorded(architecture), "recipe": asdict(how)} | (
@@ -157,6 +160,7 @@ def train(
         after=metrics,
         attack=attack.explicit() if attack else None,
         seconds=seconds,
+        notes=notes,
     )
     card = Card(
         architecture=recorded(architecture),

@@ -102,6 +102,7 @@ def test_a_cell_is_stored_in_half_precision_and_evaluates_as_its_card_says(data,
     assert loaded.card is not None
     assert again == Metrics.from_json(loaded.card.metrics)
     assert status.result is not None
+    assert status.result["notes"]["before_rounding"]["acc"] == pytest.approx(again.acc.rate, abs=0.05)
     assert status.result["after"]["counts"] == again.to_json()["counts"]
 
 
