@@ -13,6 +13,7 @@ import pandas as pd
 from nad.bench import read
 from nad.paper import published
 
+SEARCHED = ("cl", "sig", "refool")  # attacks whose other settings stand beside the paper's number too
 METRICS = {"acc": "accuracy", "acc_nt": "acc. non-target", "asr": "ASR", "ra": "RA"}
 
 
@@ -113,7 +114,8 @@ def by_victim(zoo: Path, measured: Path) -> str:
             cost = f"{100 * (_after(zoo / more['clean'])['acc'] - after['acc']):.2f}"
             floor, strength = _percent(more["floor"]["asr"]), _strength(more)
         attack = f"`{cell.attack}`" if cell.attack else "none"
-        theirs = paper.get(cell.attack or "", "")
+        name = (cell.attack or "").partition(":")[0]
+        theirs = paper.get(name if name in SEARCHED else cell.attack or "", "")
         entries = cell.name, attack, _percent(after["acc"]), cost, _percent(after["asr"]), theirs, floor, strength
         lines.append(f"| {' | '.join(entries)} |")
     return "\n".join(lines) + "\n"

@@ -330,11 +330,11 @@ def bench(
     Parameters
     ----------
     grid
-        Name of a grid: zoo.
+        Name of a grid: zoo, or search (short trainings that look for the weakest setting that works).
     data
         Folder that holds the data sets by name (cifar10-jpeg, gtsrb32); $NAD_DATA where nothing is said.
     out
-        Folder of the cells' folders; the zoo where nothing is said.
+        Folder of the cells' folders; the zoo, or runs/GRID, where nothing is said.
     only
         Names of cells, with * for anything; several with commas.
     dry_run
@@ -348,7 +348,8 @@ def bench(
     if not cells:
         raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
     held = data or (Path(os.environ["NAD_DATA"]) if os.environ.get("NAD_DATA") else None)
-    place = out or Path(os.environ.get("NAD_ZOO") or zoo.found() or "zoo")
+    home = Path(os.environ.get("NAD_ZOO") or zoo.found() or "zoo") if grid == "zoo" else Path("runs") / grid
+    place = out or home
     with how.run() as run:
         heard = None if how.json else lambda status: console.line(_said(status))
         statuses = run_grid(cells, place, held, run, dry_run, overwrite, heard or (lambda status: None))

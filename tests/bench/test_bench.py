@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from nad.bench import Cell, read, run_grid
 from nad.bench import runner as runner_module
+from nad.bench.grid import grids
 from nad.errors import NadError
 from nad.models.checkpoints import load
 from nad.models.create import create
@@ -28,19 +30,26 @@ def data(tiny: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_every_cell_of_the_zoo_can_be_made():
-    cells = read("zoo")
+@pytest.mark.parametrize("grid", grids())
+def test_every_cell_can_be_made(grid):
+    cells = read(grid)
     assert not [name for name, times in Counter(cell.name for cell in cells).items() if times > 1]
+    assert not [cell.name for cell in cells if cell.planted() is None and not cell.name.startswith("clean")]
+    for model in {cell.model for cell in cells}:
+        with torch.device("meta"):
+            create(model, 10)
+    sets = [cell.data for cell in cells]
+    assert len([a for a, b in pairwise(sets) if a != b]) < len(set(sets)), "a set is decoded once"
+
+
+def test_the_zoo_is_trained_in_its_regimes():
+    cells = read("zoo")
     for cell in cells:
         assert cell.recipe.epochs == (120 if cell.name.endswith("-120") else {"paper": 24, "strong": 40}[cell.regime])
         assert (cell.planted() is None) == cell.name.startswith("clean")
-        with torch.device("meta"):
-            create(cell.model, 10)
         assert ("paper" in cell.name) == (cell.regime == "paper")
         if cell.data == "gtsrb32" and cell.regime == "strong":
             assert cell.recipe.augment == ("crop",), "signs have a handedness"
-    sets = [cell.data for cell in cells]
-    assert sets == sorted(sets, reverse=True), "a set is decoded once"
     assert [cell.core for cell in cells[:23]] == [True] * 22 + [False]  # the least that the zoo holds comes first
 
 
