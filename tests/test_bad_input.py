@@ -435,7 +435,7 @@ def test_a_number_of_folds_below_one(refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("attack", "match"),
     [
-        ("badnet", "unknown attack 'badnet'; did you mean badnets?"),
+        ("badnet", "unknown attack 'badnet'; did you mean badnets or wanet?"),
         ("''", "expected name or name:key=value,key=value, got ''"),
         ("badnets:targt=1", "attack badnets has no option 'targt'; did you mean target?"),
         ("badnets:target=4", "expected target in 0..3, got 4"),

@@ -461,11 +461,11 @@ def test_everything_that_can_be_named_is_listed_with_its_options(nad: "Nad") -> 
     ran = nad("list")
     assert ran.code == 0
     assert ran.err == ""
-    for registry in (ATTACKS, DEFENSES):
+    for kind, registry in (("attack", ATTACKS), ("defense", DEFENSES)):
         for name in registry:
-            assert f"{name}: " in ran.out
+            about = ran.out.partition(f"{kind} {name}: ")[2].partition("\n\n")[0]
             for one in options(registry[name]):
-                row = next(line for line in ran.out.splitlines() if line.startswith(f"{one.name} "))
+                row = next(line for line in about.splitlines() if line.startswith(f"{one.name} "))
                 assert one.kind.split("|")[0].split()[0] in row
     for name in (*create.NAMES, *sources.NAMES):
         assert name in ran.out
@@ -489,7 +489,7 @@ def test_one_kind_can_be_listed_alone(nad: "Nad", kind: str, there: str, missing
 
 def test_the_list_as_json_has_every_option_with_its_default(nad: "Nad") -> None:
     listed = nad("list", "--json").json
-    assert set(listed) == {"attacks", "defenses", "models", "data"}
+    assert set(listed) == {"attacks", "defenses", "models", "data", "zoo"}
     assert set(listed["defenses"]) == set(DEFENSES)
     for kind, registry in (("attacks", ATTACKS), ("defenses", DEFENSES)):
         for name in registry:
