@@ -27,22 +27,31 @@ def patched(**how: object) -> Trojan:
     return replace(Trojan(**how), tensors={"patch": patch})
 
 
-@pytest.mark.parametrize("mode", ["overwrite", "add"])
+@pytest.mark.parametrize("mode", ["overwrite", "add", "wrap"])
 def test_the_patch_against_numpy(mode):
     before, attack = noise(high=20, wide=28), patched(mode=mode)
     patch, expected = attack.tensors["patch"].numpy(), noise(high=20, wide=28).numpy().copy()
     under = expected[:, :, 17:, 25:].astype(int)
-    expected[:, :, 17:, 25:] = patch if mode == "overwrite" else np.minimum(under + patch, 255)
+    sums = {"overwrite": patch, "add": np.minimum(under + patch, 255), "wrap": (under + patch) % 256}
+    expected[:, :, 17:, 25:] = sums[mode]
     after = attack.apply(before, INDICES, "test")
     assert np.array_equal(after.numpy(), expected)
     assert torch.equal(before, noise(high=20, wide=28))
     assert torch.equal(attack.apply(before[2:3], INDICES[2:3], "train"), after[2:3])
 
 
-def test_addition_saturates_where_the_release_wrapped_around():
-    attack = replace(Trojan(mode="add"), tensors={"patch": torch.full((3, 3, 3), 100, dtype=torch.uint8)})
+@pytest.mark.parametrize(("mode", "value"), [("add", 255), ("wrap", 44)])
+def test_addition_saturates_where_the_release_wrapped_around(mode, value):
+    attack = replace(Trojan(mode=mode), tensors={"patch": torch.full((3, 3, 3), 100, dtype=torch.uint8)})
     after = attack.apply(torch.full((1, 3, 32, 32), 200, dtype=torch.uint8), INDICES[:1], "test")
-    assert after[0, :, 29:, 29:].unique().tolist() == [255]
+    assert after[0, :, 29:, 29:].unique().tolist() == [value]
+
+
+def test_wrapping_around_is_that_of_bytes():
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    for value in range(0, 256, 5):
+        attack = replace(Trojan(mode="wrap", size=16), tensors={"patch": torch.full((3, 16, 16), value).byte()})
+        assert torch.equal(attack.apply(every, INDICES[:1], "test"), every + value)
 
 
 def test_the_strongest_neurons_have_the_largest_sum_of_absolute_weights():

@@ -34,7 +34,7 @@ class Trojan(Computed):
     Deviations: the neurons are driven as high as they go rather than to a value of 100, which a 3x3 patch cannot
     reach behind an average pool; on clean images rather than on a constant; the patch is the best of several random
     starts; and the victim is trained from scratch, as in the NAD paper, not retrained in its later layers. The NAD
-    paper's released patch lies elsewhere and is added modulo 256; `mode=add` saturates.
+    paper's released patch lies elsewhere and is added modulo 256, as with `mode=wrap`; `mode=add` saturates.
     """
 
     rate: float = option(0.05, "fraction of the images named by rate_of that is poisoned")
@@ -43,7 +43,9 @@ class Trojan(Computed):
     )
     size: int = option(3, "side of the patch in pixels")
     scale: bool = option(False, "grow the patch with the image; size is meant for 32 pixels")
-    mode: Literal["overwrite", "add"] = option("overwrite", "what the patch does to the pixels")
+    mode: Literal["overwrite", "add", "wrap"] = option(
+        "overwrite", "what the patch does to the pixels; wrap adds modulo 256, as released"
+    )
     neurons: int = option(2, "how many neurons the patch excites")
     steps: int = option(300, "of the patch's optimisation")
     restarts: int = option(8, "random starts, of which the best is kept")
@@ -101,8 +103,11 @@ class Trojan(Computed):
         shape = torch.full(patch.shape[1:], 255, dtype=torch.uint8)
         there = stamp(torch.zeros(1, 1, *x.shape[2:], dtype=torch.uint8), shape, self.position)[0, 0] > 0
         there, out = there.to(x.device), x.clone()
-        under = x[:, :, there] if self.mode == "add" else 0
-        out[:, :, there] = (patch.flatten(1) + under).clamp(max=1).expand(len(x), -1, -1)
+        under = 0 if self.mode == "overwrite" else x[:, :, there]
+        values = patch.flatten(1) + under
+        if self.mode == "wrap":
+            values = torch.where(values * 255 > 255.5, values - 256 / 255, values)
+        out[:, :, there] = values.clamp(max=1).expand(len(x), -1, -1)
         return out
 
 
