@@ -2,12 +2,13 @@
 
     python benchmarks/attacks.py --data DIR         # DIR holds cifar10-jpeg and gtsrb32
 
-Writes one file a victim to results/attacks/; a rerun does what is missing or was trained anew. Draw the tables of
-docs/attacks.md with tables.py.
+Writes one file a victim to results/attacks/, and one a short training of `nad bench search` (found in runs/search) to
+results/search/; a rerun does what is missing or was trained anew. Draw the tables of docs/attacks.md with tables.py.
 """
 
 import argparse
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from nad.data import sources
 from nad.data.images import ImageSet
 from nad.evaluation import evaluate
 from nad.models import zoo
-from nad.models.checkpoints import load
+from nad.models.checkpoints import Loaded, load
 from nad.pipeline import attack_on
 from nad.results import read_json, write_json
 from nad.runtime import Run
@@ -35,28 +36,38 @@ def strength(attack: Attack, images: ImageSet, rows: Tensor, phase: Phase) -> di
     return {"linf": change.abs().max().item(), "psnr": (10 * torch.log10(255**2 / change.square().mean())).item()}
 
 
-def of_victim(cell: Cell, twin: Cell, train: ImageSet, test: ImageSet, run: Run) -> dict[str, Any]:
-    """Strength in both phases, and the success rate on the clean network that was trained the same way."""
-    loaded = load(zoo.locate(cell.name))
+def strengths(loaded: Loaded, train: ImageSet, test: ImageSet, run: Run) -> dict[str, Any]:
+    """Of the attack in a network's card, on the kind of images that it changes in each phase."""
     attack = attack_on(loaded, "card")
     assert attack is not None
     assert loaded.card is not None
     rows = attack.drawn(train.labels, len(train.classes), replace(run, seed=loaded.card.attack_seed or 0))[:IMAGES]
     others = attack.evaluated(test.labels).nonzero().flatten()[:IMAGES]
-    clean = load(zoo.locate(twin.name))
-    floor = evaluate(clean.model, test, attack, run)
+    return {"training": strength(attack, train, rows, "train"), "test": strength(attack, test, others, "test")}
+
+
+def of_victim(cell: Cell, twin: Cell, train: ImageSet, test: ImageSet, run: Run) -> dict[str, Any]:
+    """Strength in both phases, and the success rate on the clean network that was trained the same way."""
+    loaded, clean = load(zoo.locate(cell.name)), load(zoo.locate(twin.name))
+    floor = evaluate(clean.model, test, attack_on(loaded, "card"), run)
     return {
-        "networks": networks(cell, twin),
+        "networks": [weights(zoo.locate(c.name)) for c in (cell, twin)],
         "clean": twin.name,
-        "training": strength(attack, train, rows, "train"),
-        "test": strength(attack, test, others, "test"),
+        **strengths(loaded, train, test, run),
         "floor": floor.to_json(),
     }
 
 
-def networks(*cells: Cell) -> list[str]:
-    """The hashes of the cells' weights: what a file here belongs to."""
-    return [read_json(zoo.locate(cell.name) / "model.json")["sha256"] for cell in cells]
+def of_setting(place: Path, train: ImageSet, test: ImageSet, run: Run) -> dict[str, Any]:
+    """Of a short training: what it gave, and how strong its trigger is."""
+    result = read_json(place / "result.json")
+    kept = {key: result[key] for key in ("attack", "configuration", "run", "after")}
+    return {"networks": [weights(place)], **kept, **strengths(load(place), train, test, run)}
+
+
+def weights(place: Path) -> str:
+    """The hash of a network's weights: what a file here belongs to."""
+    return str(read_json(place / "model.json")["sha256"])
 
 
 def twin_of(cell: Cell, cells: list[Cell]) -> Cell | None:
@@ -69,23 +80,31 @@ def twin_of(cell: Cell, cells: list[Cell]) -> Cell | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("results/attacks"))
+    parser.add_argument("--search", type=Path, default=Path("runs/search"), help="where nad bench search wrote")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    cells, run = [c for c in read("zoo") if c.name in zoo.members()], Run()
-    name, images = "", None
-    for cell in sorted((c for c in cells if c.attack), key=lambda c: c.data):
-        twin, path = twin_of(cell, cells), given.out / f"{cell.name}.json"
-        if twin is None:
+    run, zoo_cells = Run(), read("zoo")
+
+    @lru_cache(maxsize=1)
+    def images(name: str) -> tuple[ImageSet, ImageSet]:
+        found = sources.load(str(given.data / name))
+        assert found.test is not None
+        return found.train, found.test
+
+    def missing(out: Path, hashes: list[str]) -> bool:
+        return not out.is_file() or read_json(out)["networks"] != hashes
+
+    for cell in sorted((c for c in zoo_cells if c.attack and c.name in zoo.members()), key=lambda c: c.data):
+        twin, out = twin_of(cell, zoo_cells), Path("results/attacks") / f"{cell.name}.json"
+        if twin is None or twin.name not in zoo.members():
             print(f"{cell.name}: no clean network to compare with yet")
-            continue
-        if path.is_file() and read_json(path)["networks"] == networks(cell, twin):
-            continue
-        if cell.data != name or images is None:
-            name, images = cell.data, sources.load(str(given.data / cell.data))
-        assert images.test is not None
-        write_json(path, of_victim(cell, twin, images.train, images.test, run))
-        print(f"{cell.name}: done")
+        elif missing(out, [weights(zoo.locate(c.name)) for c in (cell, twin)]):
+            write_json(out, of_victim(cell, twin, *images(cell.data), run))
+            print(f"{cell.name}: done")
+    for cell in sorted(read("search"), key=lambda c: c.data):
+        place, out = given.search / cell.name, Path("results/search") / f"{cell.name}.json"
+        if (place / "result.json").is_file() and missing(out, [weights(place)]):
+            write_json(out, of_setting(place, *images(cell.data), run))
+            print(f"{cell.name}: done")
 
 
 if __name__ == "__main__":

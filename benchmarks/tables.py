@@ -121,6 +121,17 @@ def by_victim(zoo: Path, measured: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def by_setting(measured: Path) -> str:
+    """The short trainings of the search: what each setting gave in ten epochs, and how strong it is."""
+    lines = ["| setting | data | accuracy | ASR | strength |", "|---|---|---|---|---|"]
+    for cell in read("search"):
+        if (measured / f"{cell.name}.json").is_file():
+            found = json.loads((measured / f"{cell.name}.json").read_text())
+            rates = " | ".join(_percent(found["after"][m]) for m in ("acc", "asr"))
+            lines.append(f"| `{cell.attack}` | {cell.data} | {rates} | {_strength(found)} |")
+    return "\n".join(lines) + "\n"
+
+
 def by_class(folder: Path) -> str:
     """Success of an all-to-all attack for each true class."""
     if not (folder / "result.json").is_file():
@@ -151,6 +162,7 @@ def main() -> None:
     )
     victims = {
         "attacks": by_victim(Path("zoo"), results / "attacks"),
+        "search": by_setting(results / "search"),
         "all-to-all": by_class(Path("zoo/all-to-all-cifar10")),
     }
     rewrite(Path("docs/attacks.md"), victims)
