@@ -52,6 +52,18 @@ def test_cutout_nine_zeroes_a_nine_by_nine_square_clipped_at_the_border(centre, 
     assert int((out[0, 0] == 0).sum()) == black
 
 
+@pytest.mark.parametrize(("released", "here"), [(9, 8), (3, 2)])
+def test_an_even_cutout_is_what_the_released_code_cuts_for_the_odd_one_above(released, here):
+    y, x = 16, 10
+    expected = torch.full((32, 32), 7, dtype=torch.uint8)
+    half = released // 2
+    expected[y - half : y + half, x - half : x + half] = 0
+    draws = Draws(hole_y=torch.tensor([y]), hole_x=torch.tensor([x]))
+    out = Augmentation(cutout=here).gather(torch.full((1, 3, 32, 32), 7, dtype=torch.uint8), torch.tensor([0]), draws)
+    assert torch.equal(out[0, 0], expected)
+    assert int((out[0, 0] == 0).sum()) == here**2
+
+
 def test_draws_cover_the_range_and_repeat():
     augmentation = Augmentation(crop=True, flip=True, cutout=3)
     one, two = (augmentation.draw(4000, (32, 32), torch.Generator().manual_seed(3)) for _ in range(2))
