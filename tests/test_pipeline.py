@@ -90,7 +90,7 @@ def test_purify_in_memory_is_the_same_as_from_a_checkpoint(victim, dataset):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["main-job-paper", "badnets-cifar10"])
+@pytest.mark.parametrize("name", ["main-job-paper", "badnets-cifar10", "trojan-cifar10"])
 def test_a_committed_victim_still_measures_what_its_card_says(name):
     if not os.environ.get("NAD_DATA"):
         pytest.skip("NAD_DATA does not point at the real images")
