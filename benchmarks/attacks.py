@@ -16,17 +16,22 @@ import torch
 from torch import Tensor
 
 from nad.attacks.base import Attack, Phase
+from nad.attacks.clean_label import CleanLabel
+from nad.attacks.surrogates import unpacked
 from nad.bench import Cell, read
 from nad.data import sources
 from nad.data.images import ImageSet
 from nad.evaluation import evaluate
+from nad.inversion import pgd
 from nad.models import zoo
 from nad.models.checkpoints import Loaded, load
 from nad.pipeline import attack_on
 from nad.results import read_json, write_json
 from nad.runtime import Run
+from nad.training import predictions
 
 IMAGES = 500  # that strengths are measured on
+PERTURBED = 200  # that a perturbation is tried on
 
 
 def strength(attack: Attack, images: ImageSet, rows: Tensor, phase: Phase) -> dict[str, float]:
@@ -62,7 +67,24 @@ def of_setting(place: Path, train: ImageSet, test: ImageSet, run: Run) -> dict[s
     """Of a short training: what it gave, and how strong its trigger is."""
     result = read_json(place / "result.json")
     kept = {key: result[key] for key in ("attack", "configuration", "run", "after")}
-    return {"networks": [weights(place)], **kept, **strengths(load(place), train, test, run)}
+    loaded, alone = load(place), {}
+    attack = attack_on(loaded, "card")
+    if isinstance(attack, CleanLabel):
+        alone = {"perturbation_alone": perturbation_alone(loaded, attack, test, run)}
+    return {"networks": [weights(place)], **kept, **strengths(loaded, train, test, run), **alone}
+
+
+def perturbation_alone(loaded: Loaded, attack: CleanLabel, test: ImageSet, run: Run) -> float:
+    """How many test images of other classes the perturbation sends to the target, without the grid.
+
+    They are pushed off their own class against the attack's own surrogate: what the network has learned where it
+    took the perturbation, and not the grid, for the mark of the target class.
+    """
+    rows = attack.evaluated(test.labels).nonzero().flatten()[:PERTURBED]
+    surrogate = unpacked(attack.tensors, attack.network)
+    near = pgd(surrogate, test.pixels[rows].float() / 255, test.labels[rows], attack.ascent())
+    images = ImageSet((near * 255).round().byte(), test.labels[rows], test.classes)
+    return (predictions(loaded.model, images, run) == attack.target).double().mean().item()
 
 
 def weights(place: Path) -> str:

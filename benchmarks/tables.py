@@ -122,13 +122,19 @@ def by_victim(zoo: Path, measured: Path) -> str:
 
 
 def by_setting(measured: Path) -> str:
-    """The short trainings of the search: what each setting gave in ten epochs, and how strong it is."""
-    lines = ["| setting | data | accuracy | ASR | strength |", "|---|---|---|---|---|"]
+    """The short trainings of the search: what each setting gave, and how strong it is."""
+    lines = [
+        "| setting | data | epochs | accuracy | ASR | without the grid | strength |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for cell in read("search"):
         if (measured / f"{cell.name}.json").is_file():
             found = json.loads((measured / f"{cell.name}.json").read_text())
             rates = " | ".join(_percent(found["after"][m]) for m in ("acc", "asr"))
-            lines.append(f"| `{cell.attack}` | {cell.data} | {rates} | {_strength(found)} |")
+            alone = _percent(found.get("perturbation_alone"))
+            lines.append(
+                f"| `{cell.attack}` | {cell.data} | {cell.recipe.epochs} | {rates} | {alone} | {_strength(found)} |"
+            )
     return "\n".join(lines) + "\n"
 
 
