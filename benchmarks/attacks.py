@@ -41,24 +41,29 @@ def strength(attack: Attack, images: ImageSet, rows: Tensor, phase: Phase) -> di
     return {"linf": change.abs().max().item(), "psnr": (10 * torch.log10(255**2 / change.square().mean())).item()}
 
 
-def strengths(loaded: Loaded, train: ImageSet, test: ImageSet, run: Run) -> dict[str, Any]:
-    """Of the attack in a network's card, on the kind of images that it changes in each phase."""
+def planted(loaded: Loaded) -> tuple[Attack, int]:
+    """The attack in a network's card, and the seed of its poisoning."""
     attack = attack_on(loaded, "card")
     assert attack is not None
     assert loaded.card is not None
-    rows = attack.drawn(train.labels, len(train.classes), replace(run, seed=loaded.card.attack_seed or 0))[:IMAGES]
+    return attack, loaded.card.attack_seed or 0
+
+
+def strengths(attack: Attack, seed: int, train: ImageSet, test: ImageSet, run: Run) -> dict[str, Any]:
+    """Of an attack, on the kind of images that it changes in each phase."""
+    rows = attack.drawn(train.labels, len(train.classes), replace(run, seed=seed))[:IMAGES]
     others = attack.evaluated(test.labels).nonzero().flatten()[:IMAGES]
     return {"training": strength(attack, train, rows, "train"), "test": strength(attack, test, others, "test")}
 
 
 def of_victim(cell: Cell, twin: Cell, train: ImageSet, test: ImageSet, run: Run) -> dict[str, Any]:
     """Strength in both phases, and the success rate on the clean network that was trained the same way."""
-    loaded, clean = load(zoo.locate(cell.name)), load(zoo.locate(twin.name))
-    floor = evaluate(clean.model, test, attack_on(loaded, "card"), run)
+    attack, seed = planted(load(zoo.locate(cell.name)))
+    floor = evaluate(load(zoo.locate(twin.name)).model, test, attack, run)
     return {
         "networks": [weights(zoo.locate(c.name)) for c in (cell, twin)],
         "clean": twin.name,
-        **strengths(loaded, train, test, run),
+        **strengths(attack, seed, train, test, run),
         "floor": floor.to_json(),
     }
 
@@ -68,10 +73,10 @@ def of_setting(place: Path, train: ImageSet, test: ImageSet, run: Run) -> dict[s
     result = read_json(place / "result.json")
     kept = {key: result[key] for key in ("attack", "configuration", "run", "after")}
     loaded, alone = load(place), {}
-    attack = attack_on(loaded, "card")
+    attack, seed = planted(loaded)
     if isinstance(attack, CleanLabel):
         alone = {"perturbation_alone": perturbation_alone(loaded, attack, test, run)}
-    return {"networks": [weights(place)], **kept, **strengths(loaded, train, test, run), **alone}
+    return {"networks": [weights(place)], **kept, **strengths(attack, seed, train, test, run), **alone}
 
 
 def perturbation_alone(loaded: Loaded, attack: CleanLabel, test: ImageSet, run: Run) -> float:

@@ -13,7 +13,6 @@ import pandas as pd
 from nad.bench import read
 from nad.paper import published
 
-SEARCHED = ("cl", "sig", "refool")  # attacks whose other settings stand beside the paper's number too
 METRICS = {"acc": "accuracy", "acc_nt": "acc. non-target", "asr": "ASR", "ra": "RA"}
 
 
@@ -99,6 +98,9 @@ def _after(folder: Path) -> dict[str, Any]:
 def by_victim(zoo: Path, measured: Path) -> str:
     """The zoo's networks in the order of its grid: what each attack gave, what it cost, and the paper's number."""
     paper = {name: f"{row['asr']:.2f}" for name, row in published("T3").items()}
+    searched = {
+        str(cell.attack).partition(":")[0] for cell in read("search")
+    }  # other settings are compared with it too
     lines = [
         "| network | attack | accuracy | cost | ASR | paper's ASR | floor | strength |",
         "|---|---|---|---|---|---|---|---|",
@@ -115,7 +117,7 @@ def by_victim(zoo: Path, measured: Path) -> str:
             floor, strength = _percent(more["floor"]["asr"]), _strength(more)
         attack = f"`{cell.attack}`" if cell.attack else "none"
         name = (cell.attack or "").partition(":")[0]
-        theirs = paper.get(name if name in SEARCHED else cell.attack or "", "")
+        theirs = paper.get(name if name in searched else cell.attack or "", "")
         entries = cell.name, attack, _percent(after["acc"]), cost, _percent(after["asr"]), theirs, floor, strength
         lines.append(f"| {' | '.join(entries)} |")
     return "\n".join(lines) + "\n"

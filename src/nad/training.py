@@ -84,7 +84,7 @@ RECIPES = {
 }
 """The paper's, the released code's and this project's settings for erasing (fine-tuning, teacher and student).
 
-The released code asks for a cutout of 3 and cuts 2, since it halves an odd length twice.
+The released code asks for a cutout of 3 and cuts 2: half of it, rounded down, on either side of the centre.
 """
 
 REGIMES = {
