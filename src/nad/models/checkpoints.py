@@ -4,13 +4,10 @@ import contextlib
 import hashlib
 import io
 import os
-import pickletools
-import re
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import safetensors.torch
 import torch
@@ -20,10 +17,10 @@ from nad.errors import NadError, printable
 from nad.models import zoo
 from nad.models.card import Card
 from nad.models.create import create, recorded
+from nad.models.foreign import listed, read
 from nad.models.normalize import Normalized, normalisation, unwrap
 
 Format = Literal["safetensors", "pt"]
-_ENTRIES = ("state_dict", "model_state_dict", "model", "net")  # where training scripts put the weights
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # what wrappers put before every key
 _SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".tar", ".ckpt", ".bin")
 TRIGGER = "trigger.safetensors"
@@ -72,7 +69,7 @@ def load(path: str | Path, model: str | None = None, classes: int | None = None)
     name = model or (card.architecture if card else None)
     if name is None:
         raise NadError(f"{printable(path)} does not say its architecture. Pass --model, such as --model wrn-16-1")
-    tensors = _read(path)
+    tensors = read(path)
     count = classes or (len(card.classes) if card else _count(tensors, name))
     if model is None:  # a hostile card may ask for any size, so compare before taking memory
         _match(path, name, _skeleton(name, count, trusted=False), tensors)
@@ -83,7 +80,7 @@ def load(path: str | Path, model: str | None = None, classes: int | None = None)
         if own in layout:
             values[own] = tensors[layout[own].key].to(expected.dtype)
             if not torch.isfinite(values[own]).all():
-                raise NadError(f"{printable(path)} holds NaN or infinite weights, first in {_list([layout[own].key])}")
+                raise NadError(f"{printable(path)} holds NaN or infinite weights, first in {listed([layout[own].key])}")
     network.load_state_dict(values)
     if card and card.normalisation:
         network = Normalized(network, *card.normalisation)
@@ -211,79 +208,6 @@ def _trigger(path: Path, card: Card | None) -> dict[str, Tensor]:
         raise NadError(f"{printable(beside)} is damaged: {printable(error, 90)}. Get it again") from error
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Every tensor of the file by its key there: checked to be dense numbers, in no way changed."""
-    content = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
-    if isinstance(content, Mapping):
-        content = next((content[e] for e in _ENTRIES if isinstance(content.get(e), Mapping)), content)
-    if not isinstance(content, Mapping) or not content:
-        what = "an empty dictionary" if isinstance(content, Mapping) else f"a {type(content).__name__}"
-        raise NadError(
-            f"{printable(path)} holds no weights: expected a dictionary of tensors (a state dict), got {what}"
-        )
-    for key, tensor in content.items():
-        if not isinstance(key, str) or not isinstance(tensor, Tensor):
-            raise NadError(f"{printable(path)}: expected a tensor at {_list([key])}, got a {type(tensor).__name__}")
-        if (
-            tensor.layout != torch.strided
-            or tensor.is_complex()
-            or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
-        ):
-            raise NadError(f"{printable(path)}: expected plain real numbers at {_list([key])}, got {_kind(tensor)}")
-    return {key: tensor.detach() for key, tensor in content.items()}
-
-
-def _kind(tensor: Tensor) -> str:
-    """What is unusual about a tensor."""
-    if tensor.layout != torch.strided:
-        return "a sparse tensor"
-    return str(tensor.dtype) if tensor.is_complex() else "a shape larger than its data"
-
-
-def _safetensors(path: Path) -> Any:
-    try:
-        return safetensors.torch.load_file(path)
-    except Exception as error:  # the library's own error, or whatever else a hostile header brings about
-        raise NadError(
-            f"{printable(path)} is truncated, damaged or no safetensors file ({printable(error, 100)})"
-        ) from error
-
-
-def _pickle(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-        with warnings.catch_warnings(action="ignore"):  # about protocols; what matters becomes an error below
-            # memory is mapped where the format allows, so that an optimizer beside the weights is never read
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=head.startswith(b"PK\x03\x04"))
-    except OSError as error:
-        raise NadError(f"cannot read {printable(path)}: {printable(error.strerror or error)}") from error
-    except Exception as error:  # the unpickler fails in any way that the bytes of the file choose
-        if blocked := _blocked(path, head, str(error)):
-            raise NadError(
-                f"{printable(path)} is refused: loading it would run code ({printable(blocked)}).\n"
-                "Expected tensors only. If you trust its maker, have model.state_dict() alone saved"
-            ) from error
-        start = "" if head[:1] in (b"P", b"\x80") else f"; it starts with {printable(head[:20].decode('latin-1'))!r}"
-        raise NadError(f"{printable(path)} is truncated, damaged or no PyTorch checkpoint{start}") from error
-
-
-def _blocked(path: Path, head: bytes, message: str) -> str | None:
-    """What the unpickler refused: a function, or an instruction that plain tensors do without."""
-    if function := re.search(r"GLOBAL (\S+)", message):
-        return function[1]
-    operand = re.search(r"Unsupported operand (\d+)", message)
-    if not operand or head[:1] not in (b"P", b"\x80"):
-        return None
-    texts: list[str] = []
-    with contextlib.suppress(Exception), path.open("rb") as file:
-        for instruction, argument, _ in pickletools.genops(file):  # lists instructions, follows none
-            if instruction.name == "STACK_GLOBAL":
-                return ".".join(texts[-2:])
-            texts += [argument] if isinstance(argument, str) else []
-    return f"instruction {operand[1]} of its pickle"
-
-
 def _skeleton(name: str, classes: int, trusted: bool) -> nn.Module:
     """The network without memory for its weights, where it can be made like that."""
     with contextlib.suppress(Exception), torch.device("meta"):
@@ -330,17 +254,12 @@ def _match(
         elif tensor.is_floating_point() != expected.is_floating_point():
             differing.append(f"{key} is {tensor.dtype}, expected {expected.dtype}")
     kinds = (("missing", missing), ("not known to it", surplus), ("of another shape or type", differing))
-    if found := [f"{len(keys)} {kind} ({_list(keys)})" for kind, keys in kinds if keys]:
+    if found := [f"{len(keys)} {kind} ({listed(keys)})" for kind, keys in kinds if keys]:
         raise NadError(
             f"{printable(path)} does not fit {printable(name)}: of its keys, {'; '.join(found)}.\n"
             "Pass the architecture it was trained as with --model"
         )
     return layout, notes
-
-
-def _list(keys: Iterable[object]) -> str:
-    keys = list(keys)
-    return ", ".join(printable(key, 120) for key in keys[:3]) + (", …" if len(keys) > 3 else "")
 
 
 def _write(path: Path, content: bytes) -> None:

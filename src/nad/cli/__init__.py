@@ -1,0 +1,38 @@
+"""The commands. Options come from dataclasses; everything that computes is in `pipeline`."""
+
+import os
+import signal
+import sys
+
+import cyclopts
+
+from nad import console
+from nad.cli import bench, catalogue, demo, erasing, victims  # noqa: F401  each adds its commands to the application
+from nad.cli.app import app
+from nad.errors import NadError
+from nad.runtime import keep_memory
+
+
+def main() -> None:
+    """The `nad` command: exit code 2 and no traceback for a user's mistake."""
+    keep_memory()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no unfinished folder either
+    try:
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
+    except NadError as error:
+        console.fail(str(error))
+        sys.exit(2)
+    except cyclopts.CycloptsError as error:
+        console.fail(f"{' '.join(str(error).split())}\nTry: nad --help")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.fail("stopped; nothing unfinished was written")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        console.fail(
+            f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}; nothing was written"
+        )
+        sys.exit(2)

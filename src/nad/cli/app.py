@@ -1,0 +1,78 @@
+"""What the commands share: the application, its common options and the folder they write."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from nad import console
+from nad.data import sources
+from nad.data.sources import Dataset
+from nad.errors import NadError, printable
+from nad.results import resolved
+from nad.runtime import Device, Precision, Run
+
+app = App(
+    name="nad",
+    help="Erase backdoors from image classifiers by Neural Attention Distillation.",
+    help_format="plaintext",
+    version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
+)
+flag = Parameter(negative=())
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class How:
+    """Options that every command takes."""
+
+    seed: int = 0
+    "Drives everything that is random."
+    device: Device = "auto"
+    "Where to compute; auto takes CUDA, then MPS, then the CPU."
+    precision: Precision = "auto"
+    "auto takes bf16 only where the hardware has it."
+    json: Annotated[bool, flag] = False
+    "Print one JSON object and nothing else on standard output."
+
+    @contextmanager
+    def run(self) -> Iterator[Run]:
+        run = Run(self.seed, self.device, self.precision)
+        chosen = f"{run.torch_device.type} in {run.resolved_precision}, seed {self.seed}"
+        with console.progress(quiet=not sys.stderr.isatty()) as report:
+            yield replace(run, progress=report)
+        if not self.json:  # said at the end, so that bad input gets its one or two lines and no other
+            console.say(f"computed on {chosen}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Data:
+    """Options that name images."""
+
+    data: Annotated[str, Parameter(name=["--data"])]
+    "Name or path of the images; `nad list data` shows both."
+    size: str | None = None
+    "Resize every picture: N or HxW pixels."
+
+    def load(self) -> Dataset:
+        if self.size is None:
+            return sources.load(self.data)
+        try:
+            high, x, wide = self.size.partition("x")
+            return sources.load(self.data, (int(high), int(wide if x else high)))
+        except ValueError as error:
+            if isinstance(error, NadError):
+                raise
+            raise NadError(f"expected --size N or HxW, got {printable(self.size)!r}") from error
+
+
+def apart(out: Path, source: str, what: str) -> None:
+    """Refuse a result's folder that is, or holds, what it is made from."""
+    if Path(source).exists() and resolved(Path(source)).is_relative_to(resolved(out)):
+        raise NadError(f"--out {printable(out)} holds the {what}, which is only ever read; choose another folder")

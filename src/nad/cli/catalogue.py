@@ -1,0 +1,68 @@
+"""Commands about what can be named: list, and data, which makes a data set."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from nad import console
+from nad.attacks import ATTACKS
+from nad.cli.app import app, flag
+from nad.data import sources
+from nad.data.reencode import reencode_jpeg
+from nad.defenses import DEFENSES
+from nad.errors import NadError
+from nad.models import create, zoo
+from nad.registry import Registry, options
+from nad.results import dumps
+
+
+@app.command(name="list")
+def list_(
+    what: Literal["attacks", "defenses", "models", "data", "zoo", "all"] = "all", *, json: Annotated[bool, flag] = False
+) -> None:
+    """Everything that can be named, with every option and its default.
+
+    Parameters
+    ----------
+    what
+        One kind only.
+    json
+        Print one JSON object and nothing else on standard output.
+    """
+    methods: dict[str, Registry[Any]] = {"attacks": ATTACKS, "defenses": DEFENSES}
+    names = {"models": create.NAMES, "data": sources.NAMES | {"PATH": sources.PATHS}}
+    if what == "zoo" or (what == "all" and zoo.found()):
+        names["zoo"] = {f"zoo:{name}": text for name, text in zoo.about().items()}
+    if json:
+        listed: dict[str, Any] = {
+            kind: {name: [vars(o) for o in options(registry[name])] for name in registry}
+            for kind, registry in methods.items()
+        }
+        return console.raw(dumps({k: v for k, v in (listed | names).items() if what in (k, "all")}))
+    for kind, registry in methods.items():
+        for name in registry if what in (kind, "all") else ():
+            summary = (registry[name].__doc__ or "").split("\n")[0]
+            rows = [(o.name, o.kind, "" if o.default is None else o.default, o.help) for o in options(registry[name])]
+            console.options_table(f"{kind[:-1]} {name}: {summary}", rows, ("option", "takes", "default", "meaning"))
+    for kind, table in names.items():
+        if what in (kind, "all"):
+            console.options_table(kind, list(table.items()), ("name", "what it is"))
+
+
+@app.command
+def data(name: Literal["cifar10-jpeg"], *, out: Path, overwrite: Annotated[bool, flag] = False) -> None:
+    """Make a data set that published numbers use: cifar10-jpeg is CIFAR-10 as JPEG, quality 75, 4:2:0.
+
+    Parameters
+    ----------
+    name
+        What to make.
+    out
+        Folder for the Parquet files.
+    overwrite
+        Replace what is there already.
+    """
+    original = sources.load("cifar10")
+    if original.test is None:
+        raise NadError("expected CIFAR-10 with its test split")
+    reencode_jpeg(original.train.decoded(), original.test.decoded(), out, overwrite=overwrite)
+    console.line(f"wrote {out}")

@@ -1,0 +1,106 @@
+"""Commands for a checkpoint: purify, evaluate."""
+
+from pathlib import Path
+from typing import Annotated
+
+from nad import console, pipeline
+from nad.cli.app import Data, How, apart, app, flag
+from nad.defenses import Defense
+from nad.models.checkpoints import Format, load, located
+from nad.pipeline import Made, attack_on
+from nad.results import dumps, new_folder, resolved, write_json
+
+
+@app.command
+def purify(
+    checkpoint: Path,
+    *,
+    data: Data,
+    out: Path,
+    model: str | None = None,
+    method: Annotated[list[str] | None, flag] = None,
+    clean: float | None = None,
+    attack: str | None = None,
+    format: Format = "safetensors",
+    overwrite: Annotated[bool, flag] = False,
+    how: How = How(),
+) -> None:
+    """Erase a backdoor from a checkpoint with clean images.
+
+    Parameters
+    ----------
+    checkpoint
+        File or folder with the network; only ever read.
+    out
+        Folder for the purified network and its result.
+    model
+        Architecture, where the checkpoint has no card that says it.
+    method
+        Eraser, such as 'nad:beta=auto'; may be repeated. `nad list defenses` shows them.
+    clean
+        Fraction of the training split that the defense gets (0.05 where nothing is said).
+    attack
+        Only for evaluating before and after; no eraser sees it. card is the one that the network's card records.
+    format
+        safetensors, or pt for a plain state dict.
+    overwrite
+        Replace a result that is there already.
+    """
+    methods = [Defense.parse(m) for m in method or ["nad"]]
+    several = len(methods) > 1
+    apart(out, str(located(checkpoint)), "checkpoint")
+    apart(out, data.data, "images")
+    with how.run() as run, new_folder(out, overwrite) as folder:
+        loaded = load(checkpoint, model)
+        judged = attack_on(loaded, attack)
+        written: list[Made] = []
+
+        def write(made: Made) -> None:
+            written.append(made)
+            place = folder / f"{len(written)}-{made.result.configuration['name']}" if several else folder
+            place.mkdir(exist_ok=True)
+            made.write(place, format, loaded)
+
+        made = pipeline.purify_checkpoint(loaded, data.load(), methods, run, clean, judged, write)
+        results = [m.result.to_json() for m in made]
+        if several:
+            write_json(folder / "result.json", results)
+    if how.json:
+        return console.raw(dumps(results if several else results[0]))
+    for note in loaded.notes:
+        console.say(note)
+    before = made[0].result.before
+    rows = [("before", before, None)] if before else []
+    console.metrics_table([*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)])
+    for one in made:
+        for text in console.curve_lines(one.result.notes):
+            console.line(f"{one.result.method}: {text}" if several else text)
+    console.line(f"wrote {out}")
+
+
+@app.command
+def evaluate(
+    checkpoint: Path,
+    *,
+    data: Data,
+    model: str | None = None,
+    attack: str | None = None,
+    how: How = How(),
+) -> None:
+    """Accuracy of a network and, with --attack, how often the backdoor works.
+
+    Parameters
+    ----------
+    checkpoint
+        File or folder with the network.
+    model
+        Architecture, where the checkpoint has no card that says it.
+    attack
+        Trigger to measure with, such as badnets:target=0; card is the one that the network's card records.
+    """
+    with how.run() as run:
+        loaded = load(checkpoint, model)
+        result = pipeline.evaluate_checkpoint(loaded, data.load(), attack_on(loaded, attack), run)
+    if how.json:
+        return console.raw(dumps(result.to_json()))
+    console.metrics_table([(resolved(checkpoint).name, result.after, result.seconds)])

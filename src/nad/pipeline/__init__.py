@@ -1,0 +1,19 @@
+"""From end to end: train a victim, poison a data set, purify a network, evaluate it. Everything returns values."""
+
+from nad.pipeline.erasing import purify, purify_checkpoint
+from nad.pipeline.judging import attack_on, evaluate_checkpoint
+from nad.pipeline.made import Made, loaded_from
+from nad.pipeline.poisoning import poison, shown
+from nad.pipeline.victims import train
+
+__all__ = [
+    "Made",
+    "attack_on",
+    "evaluate_checkpoint",
+    "loaded_from",
+    "poison",
+    "purify",
+    "purify_checkpoint",
+    "shown",
+    "train",
+]

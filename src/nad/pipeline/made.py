@@ -1,0 +1,38 @@
+"""A network that was made here, and its folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nad.models.card import Card
+from nad.models.checkpoints import Entry, Format, Loaded, save
+from nad.results import Result, write_history, write_json
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network that was made here, with all that belongs in its folder."""
+
+    model: nn.Module
+    card: Card
+    result: Result
+    history: list[dict[str, Any]]
+    indices: dict[str, Tensor]
+    trigger: Mapping[str, Tensor] = field(default_factory=dict)  # what the card's attack was fitted to
+
+    def write(self, folder: Path, format: Format = "safetensors", like: Loaded | None = None) -> None:
+        """Into an existing folder: weights, card, result, history and the indices of the images that were used."""
+        save(folder, self.model, self.card, format, like, self.trigger)
+        write_json(folder / "result.json", self.result.to_json())
+        write_history(folder / "history.csv", self.history)
+        if self.indices:
+            write_json(folder / "indices.json", {k: v.tolist() for k, v in self.indices.items()})
+
+
+def loaded_from(made: Made) -> Loaded:
+    """A network made here, as if it had been read from its folder."""
+    layout = {key: Entry(key, tensor.dtype) for key, tensor in made.model.state_dict().items()}
+    return Loaded(made.model, made.card.architecture, len(made.card.classes), made.card, layout)

@@ -1,0 +1,59 @@
+"""Which images a piece of work uses, and for what."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from nad.data.images import ImageSet
+from nad.data.sources import Dataset
+from nad.data.splits import clean_subset, hold_out
+from nad.errors import NadError
+
+CLEAN = 0.05  # the paper's fraction of the training split that a defender holds
+REPORTED = 0.2  # of a folder without splits, kept only for the reported accuracy
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The images of one piece of work by role, and the indices that say which they are."""
+
+    train: ImageSet
+    test: ImageSet
+    indices: dict[str, Tensor] = field(default_factory=dict)
+
+    def record(self, role: str) -> dict[str, Any]:
+        """What a result says of its data."""
+        sets = {role: self.train, "test": self.test}
+        return {r: {"name": s.name, "count": len(s), "fingerprint": s.fingerprint} for r, s in sets.items()}
+
+
+def split(dataset: Dataset, seed: int, clean: float | None = None) -> Parts:
+    """Training and test images; without a test split a stratified fifth is kept for the reported accuracy.
+
+    Args:
+        clean: draw only this fraction of the training images.
+    """
+    if dataset.test is None:
+        kept, reported = hold_out(dataset.train.labels, REPORTED, seed, "reported")
+        return Parts(
+            dataset.train.subset(kept).decoded(),
+            dataset.train.subset(reported).decoded(),
+            {"used": kept, "reported": reported},
+        )
+    if clean is None:
+        return Parts(dataset.train.decoded(), dataset.test.decoded())
+    chosen = clean_subset(dataset.train, clean, seed)
+    return Parts(dataset.train.subset(chosen).decoded(), dataset.test.decoded(), {"clean": chosen})
+
+
+def defended(dataset: Dataset, seed: int, clean: float | None) -> Parts:
+    """What a defender holds: a clean fraction of the training split, or four fifths of a folder without splits."""
+    if dataset.test is None:
+        if clean is not None:
+            raise NadError(
+                f"{dataset.name} has no train and test splits, so --clean is not taken: a fifth is kept for the "
+                "reported accuracy and the rest is used"
+            )
+        return split(dataset, seed)
+    return split(dataset, seed, CLEAN if clean is None else clean)
