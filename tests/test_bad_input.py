@@ -20,9 +20,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nad import pipeline, results
+from nad import results
 from nad.defenses import DEFENSES
 from nad.models import create
+from nad.pipeline import made
 
 if TYPE_CHECKING:
     from conftest import Nad
@@ -572,7 +573,7 @@ def test_a_disk_that_fills_up(refused: Refused, victim: Path, tmp_path: Path, be
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "write_history", full)
+        patch.setattr(made, "write_history", full)
         refused(f"{PURIFY} --overwrite", "No space left on device", "nothing was written")
 
 
@@ -621,7 +622,7 @@ def test_an_interruption_leaves_nothing(
 
     target, name = {
         "training": (DEFENSES["finetune"], "erase"),
-        "writing": (pipeline, "write_history"),
+        "writing": (made, "write_history"),
         "second method": (DEFENSES["scratch"], "erase"),
     }[where]
     monkeypatch.setattr(target, name, interrupted)
