@@ -98,9 +98,8 @@ def _after(folder: Path) -> dict[str, Any]:
 def by_victim(zoo: Path, measured: Path) -> str:
     """The zoo's networks in the order of its grid: what each attack gave, what it cost, and the paper's number."""
     paper = {name: f"{row['asr']:.2f}" for name, row in published("T3").items()}
-    searched = {
-        str(cell.attack).partition(":")[0] for cell in read("search")
-    }  # other settings are compared with it too
+    # Attacks whose other settings stand beside the paper's number too.
+    searched = {str(cell.attack).partition(":")[0] for cell in read("search")}
     lines = [
         "| network | attack | accuracy | cost | ASR | paper's ASR | floor | strength |",
         "|---|---|---|---|---|---|---|---|",

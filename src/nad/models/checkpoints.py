@@ -1,4 +1,4 @@
-"""The only place that reads or writes weights; nothing that a file contains is ever run."""
+"""Networks in files: loaded, with `foreign` reading the tensors, and saved. No other room reads or writes weights."""
 
 import contextlib
 import hashlib
