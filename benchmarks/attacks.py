@@ -18,7 +18,7 @@ from torch import Tensor
 from nad.attacks.base import Attack, Phase
 from nad.attacks.clean_label import CleanLabel
 from nad.attacks.surrogates import unpacked
-from nad.bench import Cell, read
+from nad.bench import Network, networks
 from nad.data import sources
 from nad.data.images import ImageSet
 from nad.evaluation import evaluate
@@ -56,7 +56,7 @@ def strengths(attack: Attack, seed: int, train: ImageSet, test: ImageSet, run: R
     return {"training": strength(attack, train, rows, "train"), "test": strength(attack, test, others, "test")}
 
 
-def of_victim(cell: Cell, twin: Cell, train: ImageSet, test: ImageSet, run: Run) -> dict[str, Any]:
+def of_victim(cell: Network, twin: Network, train: ImageSet, test: ImageSet, run: Run) -> dict[str, Any]:
     """Strength in both phases, and the success rate on the clean network that was trained the same way."""
     attack, seed = planted(load(zoo.locate(cell.name)))
     floor = evaluate(load(zoo.locate(twin.name)).model, test, attack, run)
@@ -97,7 +97,7 @@ def weights(place: Path) -> str:
     return str(read_json(place / "model.json")["sha256"])
 
 
-def twin_of(cell: Cell, cells: list[Cell]) -> Cell | None:
+def twin_of(cell: Network, cells: list[Network]) -> Network | None:
     """The clean network of the same data, architecture, regime and length."""
     same = ("data", "model", "regime", "epochs", "augment")
     alike = [c for c in cells if c.attack is None and all(getattr(c, k) == getattr(cell, k) for k in same)]
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--search", type=Path, default=Path("runs/search"), help="where nad bench search wrote")
     given = parser.parse_args()
-    run, zoo_cells = Run(), read("zoo")
+    run, zoo_cells = Run(), networks()
 
     @lru_cache(maxsize=1)
     def images(name: str) -> tuple[ImageSet, ImageSet]:
@@ -127,7 +127,7 @@ def main() -> None:
         elif missing(out, [weights(zoo.locate(c.name)) for c in (cell, twin)]):
             write_json(out, of_victim(cell, twin, *images(cell.data), run))
             print(f"{cell.name}: done")
-    for cell in sorted(read("search"), key=lambda c: c.data):
+    for cell in sorted(networks("search"), key=lambda c: c.data):
         place, out = given.search / cell.name, Path("results/search") / f"{cell.name}.json"
         if (place / "result.json").is_file() and missing(out, [weights(place)]):
             write_json(out, of_setting(place, *images(cell.data), run))

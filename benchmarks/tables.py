@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from nad.bench import read
+from nad.bench import networks
 from nad.paper import published
 
 METRICS = {"acc": "accuracy", "acc_nt": "acc. non-target", "asr": "ASR", "ra": "RA"}
@@ -57,6 +57,31 @@ def by_method(found: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def by_eraser(found: pd.DataFrame, metric: str, column: str) -> str:
+    """One metric of every method (rows) on every victim, mean and standard deviation over seeds.
+
+    Args:
+        column: of the paper's pairs [ASR, accuracy], the one to print in brackets where Table 1 has it.
+    """
+    if found.empty:
+        return "not measured yet\n"
+    victims, paper = list(dict.fromkeys(found["victim"])), published("T1")
+    lines = [f"| method | {' | '.join(victims)} | mean |", f"|---|{'---|' * len(victims)}---|"]
+    before = {v: found[found["victim"] == v][f"before {metric}"].mean() for v in victims}
+    lines.append(f"| before | {' | '.join(f'{before[v]:.2f}' for v in victims)} | {pd.Series(before).mean():.2f} |")
+    for method, group in found.groupby("method", sort=False):
+        entries, means = [], []
+        for victim in victims:
+            seeds = group[group["victim"] == victim][metric]
+            theirs = paper.get(victim.partition("-")[0], {}).get(str(method).partition(":")[0])
+            told = f" ({theirs[('asr', 'acc').index(column)]:.2f})" if theirs and column else ""
+            entries.append(_spread(seeds) + told if len(seeds) else "")
+            means += [seeds.mean()] if len(seeds) else []
+        mean = f"{pd.Series(means).mean():.2f}" if len(means) == len(victims) else ""
+        lines.append(f"| `{method}` | {' | '.join(entries)} | {mean} |")
+    return "\n".join(lines) + "\n"
+
+
 def by_drop(found: pd.DataFrame) -> str:
     """What each allowed drop chose and gave, for each victim."""
     lines = ["| victim | method | accuracy | ASR | RA | chosen |", "|---|---|---|---|---|---|"]
@@ -99,12 +124,12 @@ def by_victim(zoo: Path, measured: Path) -> str:
     """The zoo's networks in the order of its grid: what each attack gave, what it cost, and the paper's number."""
     paper = {name: f"{row['asr']:.2f}" for name, row in published("T3").items()}
     # Attacks whose other settings stand beside the paper's number too.
-    searched = {str(cell.attack).partition(":")[0] for cell in read("search")}
+    searched = {str(cell.attack).partition(":")[0] for cell in networks("search")}
     lines = [
         "| network | attack | accuracy | cost | ASR | paper's ASR | floor | strength |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for cell in read("zoo"):
+    for cell in networks():
         place = zoo / cell.name
         if not (place / "result.json").is_file():
             continue
@@ -128,7 +153,7 @@ def by_setting(measured: Path) -> str:
         "| setting | data | epochs | accuracy | ASR | without the grid | strength |",
         "|---|---|---|---|---|---|---|",
     ]
-    for cell in read("search"):
+    for cell in networks("search"):
         if (measured / f"{cell.name}.json").is_file():
             found = json.loads((measured / f"{cell.name}.json").read_text())
             rates = " | ".join(_percent(found["after"][m]) for m in ("acc", "asr"))
@@ -173,6 +198,11 @@ def main() -> None:
         "all-to-all": by_class(Path("zoo/all-to-all-cifar10")),
     }
     rewrite(Path("docs/attacks.md"), victims)
+    erased = cells(results / "defenses")
+    rewrite(
+        Path("docs/defenses.md"),
+        {f"defenses {m}": by_eraser(erased, m, column) for m, column in {"asr": "asr", "acc": "acc", "ra": ""}.items()},
+    )
     rewrite(Path("docs/demo.md"), {"demo": by_network(results / "demo")})
 
 

@@ -1,7 +1,9 @@
 """Schedules, batches and the loop (G8, G17)."""
 
+import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.create import create
 from nad.runtime import Run
-from nad.training import RECIPES, REGIMES, Recipe, accuracy, cross_entropy, fit, predictions
+from nad.training import RECIPES, REGIMES, Recipe, accuracy, cross_entropy, displaced, fit, predictions
 
 
 def tiny(n: int = 48, classes: int = 4, size: int = 8) -> ImageSet:
@@ -159,3 +161,56 @@ def test_predictions_restore_the_mode_and_accuracy_counts():
 def test_impossible_recipes_are_refused(wrong):
     with pytest.raises(NadError, match="expected epochs and batch >= 1 and lr > 0"):
         Recipe(**wrong)
+
+
+def test_the_flat_schedule_falls_between_half_and_nine_tenths():
+    how = Recipe(epochs=10, lr=0.5, schedule="flat")
+    assert [how.rate(e, 0, 10) for e in (0, 5)] == pytest.approx([0.5, 0.5])
+    assert how.rate(7, 0, 10) == pytest.approx(0.5 * (1 - 0.99 / 2))
+    assert [how.rate(9, s, 10) for s in (0, 9)] == pytest.approx([0.005, 0.005])
+
+
+def test_weights_are_moved_by_the_adaptive_radius_and_come_back_to_the_bit():
+    model = nn.Linear(3, 2)
+    model.weight.data = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.0, 1.0]])
+    model.bias.data = torch.tensor([0.5, -1.0])
+    model.weight.grad = torch.tensor([[0.1, 0.2, -0.3], [0.0, 5.0, 0.4]])
+    model.bias.grad = torch.tensor([-0.2, 0.1])
+    before = [p.detach().clone() for p in model.parameters()]
+    w, g = (np.concatenate([t.flatten().numpy() for t in ts]) for ts in (before, [p.grad for p in model.parameters()]))
+    expected = w + 2.0 * w**2 * g / np.linalg.norm(np.abs(w) * g)
+    with displaced(model, 2.0):
+        moved = torch.cat([p.detach().flatten() for p in model.parameters()]).numpy()
+    assert np.allclose(moved, expected, atol=1e-6)
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
+
+
+def test_a_sharpness_aware_step_takes_the_gradient_where_the_weights_were_moved_to():
+    images = tiny(16)
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, 4))
+    given = copy.deepcopy(model)
+    how = Recipe(
+        epochs=1, lr=0.1, schedule="constant", batch=16, momentum=0.0, nesterov=False, weight_decay=0.0, rho=1.0
+    )
+    fit(model, images, how, Run(seed=1, device="cpu", precision="fp32"))
+    x, y = images.pixels.float() / 255, images.labels
+    nn.functional.cross_entropy(given.train()(x), y).backward()
+    statistics = given[0].running_mean.clone()
+    with displaced(given, 1.0):
+        slopes = torch.autograd.grad(nn.functional.cross_entropy(given(x), y), list(given.parameters()))
+    for after, before, slope in zip(model.parameters(), given.parameters(), slopes):
+        assert torch.allclose(after, before - 0.1 * slope, atol=1e-5)
+    assert torch.allclose(model[0].running_mean, statistics, atol=1e-6)  # one pass, not two
+    assert int(model[0].num_batches_tracked) == 1
+
+
+def test_adam_is_adam():
+    images = tiny(16)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    given = copy.deepcopy(model)
+    how = Recipe(epochs=1, lr=0.01, schedule="constant", batch=16, optimizer="adam", weight_decay=0.0)
+    fit(model, images, how, Run(seed=1, device="cpu", precision="fp32"))
+    optimizer = torch.optim.Adam(given.parameters(), lr=0.01)
+    nn.functional.cross_entropy(given(images.pixels.float() / 255), images.labels).backward()
+    optimizer.step()
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), given.parameters()))

@@ -83,6 +83,22 @@ def metrics_table(rows: Sequence[tuple[str, Metrics, float | None]], title: str 
     out().print(table)
 
 
+def scores_table(summary: dict[str, Any], rows: Sequence[dict[str, Any]], most: int = 50) -> None:
+    """What a detector says: its rows, the first `most` of them, and a line for each number of the whole."""
+    table = Table(box=None, pad_edge=False)
+    for head in rows[0] if rows else ():
+        table.add_column(head, overflow="fold", justify="left" if isinstance(rows[0][head], str) else "right")
+    for row in rows[:most]:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else safe(str(v)) for v in row.values()))
+    out().print(table)
+    if len(rows) > most:
+        line(f"and {len(rows) - most} more; --json has all")
+    for name, value in summary.items():
+        if isinstance(value, list):
+            value = ", ".join(map(str, value)) or "none"
+        line(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
+
+
 def options_table(title: str, rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:
     """A list of options with their kinds, defaults and help."""
     table = Table(title=safe(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -107,7 +123,7 @@ def raw(text: str) -> None:
 def curve_lines(notes: dict[str, Any]) -> list[str]:
     """The warnings and choices among a result's notes, in words."""
     lines = []
-    for key in ("lr", "beta", "epochs"):
+    for key in ("ratio", "threshold", "t", "lr", "beta", "epochs"):
         note = notes.get(key) or {}
         if "chosen" in note:
             lines.append(f"{key}: chose {note['chosen']} on {note['held_out']} held-out images")

@@ -2,23 +2,25 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nad.data.augment import Augmentation
 from nad.data.batches import Epoch, batches, channels_last, in_order
 from nad.data.images import ImageSet
 from nad.errors import NadError
-from nad.models.forward import evaluating
+from nad.models.forward import evaluating, statistics_kept
 from nad.registry import close
 from nad.runtime import Run
 
-Schedule = Literal["constant", "paper", "reference", "victim", "cosine", "onecycle"]
+Schedule = Literal["constant", "paper", "reference", "victim", "cosine", "onecycle", "flat"]
 Step = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
 AfterEpoch = Callable[[int, nn.Module, dict[str, Any]], bool]
 
@@ -29,12 +31,14 @@ class Recipe:
 
     Args:
         epochs: passes over the images.
-        lr: the first (one-cycle: the highest) learning rate of SGD.
+        lr: the first (one-cycle: the highest) learning rate.
         schedule: how the rate falls; see `rate`.
         batch: images a step.
         min_batch: a last batch below this is dropped, since BatchNorm statistics of a few images do harm.
         augment: names for `nad.data.augment`.
         shuffle: a new order every epoch, or one stored permutation for all of them.
+        optimizer: None is SGD with momentum.
+        rho: radius of adaptive sharpness-aware minimisation, which takes a second pass a step; None is without.
     """
 
     epochs: int = 10
@@ -47,13 +51,30 @@ class Recipe:
     weight_decay: float = 1e-4
     augment: tuple[str, ...] = ()
     shuffle: Literal["epoch", "once"] = "epoch"
+    optimizer: Literal["adam"] | None = None
+    rho: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or not self.lr > 0:
             raise NadError(
                 f"expected epochs and batch >= 1 and lr > 0, got {self.epochs}, {self.batch} and {self.lr:g}"
             )
+        if self.rho is not None and not self.rho >= 0:
+            raise NadError(f"expected rho >= 0, got {self.rho:g}")
         Augmentation.parse(self.augment)
+
+    def to_json(self) -> dict[str, Any]:
+        """The options that are on: one that is new and off changes no fingerprint."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def optimizer_of(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer of the parameters that are to be trained."""
+        free = [p for p in model.parameters() if p.requires_grad]
+        if self.optimizer == "adam":
+            return torch.optim.Adam(free, lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.SGD(
+            free, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay
+        )
 
     def rate(self, epoch: int, step: int, steps: int) -> float:
         """The learning rate at 0-based `epoch` and `step` of `steps` in that epoch.
@@ -61,6 +82,7 @@ class Recipe:
         paper: a tenth after every 2 epochs. reference: a tenth from epoch 2, a thousandth from epoch 20.
         victim: a tenth for the last sixth of the epochs (the released victim: 24 epochs, the last at 0.01).
         cosine: half a cosine to 0 over all steps. onecycle: up to `lr` over the first fifth, then down to 0.
+        flat: level for the first half, down to a hundredth at nine tenths, and level again.
         """
         done = (epoch * steps + step) / (self.epochs * steps)
         match self.schedule:
@@ -74,6 +96,8 @@ class Recipe:
                 return self.lr * (1 + math.cos(math.pi * done)) / 2
             case "onecycle":
                 return self.lr * (done / 0.2 if done < 0.2 else (1 - done) / 0.8)
+            case "flat":
+                return self.lr * (1 - 0.99 * min(max((done - 0.5) / 0.4, 0), 1))
         return self.lr
 
 
@@ -152,14 +176,7 @@ def _fit(
     device = run.torch_device
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=how.lr,
-        momentum=how.momentum,
-        nesterov=how.nesterov,
-        weight_decay=how.weight_decay,
-    )
-    net, optimizer = run.fabric.setup(model, optimizer)
+    net, optimizer = run.fabric.setup(model, how.optimizer_of(model))
     augmentation = Augmentation.parse(how.augment)
     order_of, draws_of = run.generator("order"), run.generator("augmentation")
     images = channels_last(images.to(device))
@@ -178,6 +195,11 @@ def _fit(
             terms = step(net, x, y)
             optimizer.zero_grad(set_to_none=True)
             run.fabric.backward(terms["loss"])
+            if how.rho:
+                with displaced(model, how.rho), statistics_kept(model):
+                    again = step(net, x, y)["loss"]
+                    optimizer.zero_grad(set_to_none=True)
+                    run.fabric.backward(again)
             optimizer.step()
             for key, value in terms.items():
                 weighted = value.detach() * len(x)
@@ -198,6 +220,26 @@ def _fit(
     return history
 
 
+@contextmanager
+def displaced(model: nn.Module, rho: float) -> Iterator[None]:
+    """Weights moved to where, within adaptive radius `rho`, the loss whose gradient they hold is highest.
+
+    The step is rho * w^2 g / || |w| g || (Kwon et al., "ASAM", ICML 2021, without its eta); after, the weights are as
+    before to the bit.
+    """
+    moved = [(p, p.grad, p.detach().clone()) for p in model.parameters() if p.grad is not None]
+    with torch.no_grad():
+        length = torch.stack([(weight * slope).norm() for _, slope, weight in moved]).norm()
+        for parameter, slope, weight in moved:
+            parameter.add_(weight.square() * slope * (rho / (length + 1e-12)))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, _, weight in moved:
+                parameter.copy_(weight)
+
+
 def predictions(model: nn.Module, images: ImageSet, run: Run) -> Tensor:
     """The predicted class of every image, int64 (N,) on the CPU; leaves the model's mode as it was."""
     device = run.torch_device
@@ -205,6 +247,31 @@ def predictions(model: nn.Module, images: ImageSet, run: Run) -> Tensor:
     with evaluating(model), run.inference():
         outputs = [model(x).argmax(1) for x, _ in in_order(images.to(device), device)]
     return torch.cat(outputs).cpu()
+
+
+def re_estimated(model: nn.Module, images: ImageSet, run: Run) -> nn.Module:
+    """`model`, in eval mode, with BatchNorm statistics of `images` alone.
+
+    They are means over batches, weighted by their size: of one batch exact, of several without the variance between.
+    """
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    given = [(layer, layer.momentum) for layer in layers]
+    device, seen = run.torch_device, 0
+    model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.train()
+    try:
+        with run.inference():
+            for x, _ in in_order(images.to(device), device):
+                seen += len(x)
+                for layer in layers:
+                    layer.momentum = len(x) / seen
+                model(x)
+    finally:
+        for layer, momentum in given:
+            layer.momentum = momentum
+    return model.eval()
 
 
 def accuracy(model: nn.Module, images: ImageSet, run: Run) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nad.attacks import Trojan
-from nad.attacks.trojan import features, strongest
+from nad.attacks.trojan import strongest
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.create import create
@@ -60,19 +60,6 @@ def test_the_strongest_neurons_have_the_largest_sum_of_absolute_weights():
     assert strongest(layer, 3).tolist() == [3, 1, 2]
     with pytest.raises(NadError, match="at most 4 neurons, which the surrogate has, got 5"):
         strongest(layer, 5)
-
-
-@pytest.mark.parametrize(("name", "attribute"), [("wrn-10-1", "fc"), ("torchvision:resnet18", "fc")])
-def test_the_features_are_what_the_last_linear_layer_is_given(name, attribute):
-    model = create(name, 4).eval()
-    with features(model, 4) as seen:
-        logits = model(torch.rand(2, 3, 32, 32))
-        layer = getattr(model, attribute)
-        assert seen["layer"] is layer
-        assert torch.allclose(layer(seen["features"]), logits)
-    assert not any(m._forward_pre_hooks for m in model.modules())
-    with pytest.raises(NadError, match="ends in a linear layer of 7 classes"), features(model, 7):
-        pass
 
 
 class Corner(nn.Module):

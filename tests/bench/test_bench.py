@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nad.bench import Cell, read, run_grid
+from nad.bench import Erasure, Network, networks, read, run_grid
 from nad.bench import runner as runner_module
 from nad.bench.grid import grids
 from nad.errors import NadError
@@ -20,7 +20,7 @@ from nad.results import Metrics, read_json
 from nad.runtime import Run
 
 RUN = Run(device="cpu", precision="fp32")
-CELL = Cell(name="a", data="tiny", model="wrn-10-1", attack="badnets:target=1", regime="paper", epochs=2)
+CELL = Network(name="a", data="tiny", model="wrn-10-1", attack="badnets:target=1", regime="paper", epochs=2)
 
 
 @pytest.fixture
@@ -34,16 +34,20 @@ def data(tiny: Path, tmp_path: Path) -> Path:
 def test_every_cell_can_be_made(grid):
     cells = read(grid)
     assert not [name for name, times in Counter(cell.name for cell in cells).items() if times > 1]
-    assert not [cell.name for cell in cells if cell.planted() is None and not cell.name.startswith("clean")]
-    for model in {cell.model for cell in cells}:
+    trained = networks(grid)
+    assert not [cell.name for cell in trained if cell.planted() is None and not cell.name.startswith("clean")]
+    for model in {cell.model for cell in trained}:
         with torch.device("meta"):
             create(model, 10)
+    for cell in cells:
+        if isinstance(cell, Erasure):
+            cell.defense()
     sets = [cell.data for cell in cells]
     assert len([a for a, b in pairwise(sets) if a != b]) < len(set(sets)), "a set is decoded once"
 
 
 def test_the_zoo_is_trained_in_its_regimes():
-    cells = read("zoo")
+    cells = networks()
     for cell in cells:
         assert cell.recipe.epochs == (120 if cell.name.endswith("-120") else {"paper": 24, "strong": 40}[cell.regime])
         assert (cell.planted() is None) == cell.name.startswith("clean")
@@ -137,8 +141,57 @@ def test_an_interrupted_cell_is_made_again(data, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner_module, "train", interrupted)
+        patch.setattr("nad.bench.network.train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_grid([CELL], tmp_path / "out", data, RUN)
     assert not list((tmp_path / "out").glob("*/*"))
     assert [s.state for s in run_grid([CELL], tmp_path / "out", data, RUN)] == ["made"]
+
+
+@pytest.fixture
+def zoo(data, tmp_path, monkeypatch) -> Path:
+    run_grid([CELL], tmp_path / "zoo", data, RUN)
+    monkeypatch.setenv("NAD_ZOO", str(tmp_path / "zoo"))
+    return tmp_path / "zoo"
+
+
+ERASURE = Erasure(name="a/quick-0", victim="a", data="tiny", method="finetune:epochs=1,lr=0.05,batch=16", clean=0.5)
+
+
+def test_an_eraser_is_a_cell_with_one_file(zoo, data, tmp_path):
+    oracle = replace(ERASURE, name="a/oracle-0", method="oracle")
+    out = tmp_path / "results"
+    assert [s.state for s in run_grid([ERASURE, oracle], out, data, RUN, dry=True)] == ["missing", "missing"]
+    statuses = run_grid([ERASURE, oracle], out, data, RUN)
+    assert [s.state for s in statuses] == ["made", "made"]
+    result = read_json(out / "a" / "quick-0.json")
+    assert result == statuses[0].result
+    assert result["method"] == ERASURE.method
+    assert result["attack"].startswith("badnets:target=1")
+    assert result["before"]["asr"] is not None
+    assert read_json(out / "a" / "oracle-0.json")["method"].startswith("oracle:attack=(badnets")
+    assert [s.state for s in run_grid([ERASURE, oracle], out, data, RUN)] == ["done", "done"]
+    assert [s.state for s in run_grid([replace(ERASURE, clean=0.6)], out, data, RUN)] == ["stale"]
+
+
+def test_an_eraser_of_a_victim_trained_anew_is_stale(zoo, data, tmp_path):
+    run_grid([ERASURE], tmp_path / "results", data, RUN)
+    run_grid([replace(CELL, seed=5)], zoo, data, RUN, overwrite=True)
+    assert [s.state for s in run_grid([ERASURE], tmp_path / "results", data, RUN, dry=True)] == ["stale"]
+
+
+def test_a_missing_victim_fails_its_cells_alone(zoo, data, tmp_path):
+    cells = [replace(ERASURE, name="b/quick-0", victim="b"), ERASURE]
+    statuses = run_grid(cells, tmp_path / "results", data, RUN)
+    assert [s.state for s in statuses] == ["failed", "made"]
+    assert "the zoo has no network 'b'" in statuses[0].error
+
+
+def test_a_grid_of_erasers_has_every_victim_and_seed():
+    cells = [c for c in read("defenses") if isinstance(c, Erasure)]
+    seeds = {(c.victim, c.method): [] for c in cells}
+    for cell in cells:
+        seeds[cell.victim, cell.method].append(cell.seed)
+    assert all(len(s) >= 3 for s in seeds.values())
+    known = {cell.name for cell in networks()}
+    assert {c.victim for c in cells} <= known

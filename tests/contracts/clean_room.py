@@ -9,6 +9,18 @@ from importlib.abc import MetaPathFinder
 FORBIDDEN = ("nad.attacks", "nad.evaluation", "nad.pipeline", "nad.demo", "nad.oracle", "nad.cli")
 
 
+QUICK = {
+    "epochs": 1,
+    "batch": 16,
+    "folds": 1,
+    "steps": 2,
+    "inversion_epochs": 1,
+    "inversion_images": 16,
+    "unlearn_epochs": 1,
+    "generator_epochs": 1,
+}
+
+
 class Wall(MetaPathFinder):
     """Stops the import of anything that knows a trigger or the test set."""
 
@@ -25,6 +37,7 @@ def main(clean: str, weights: str, leak: str = "") -> None:
 
     from nad.data.images import ImageSet
     from nad.defenses import DEFENSES, Defense, Outcome
+    from nad.detection import DETECTORS
     from nad.models.create import create
     from nad.registry import options
     from nad.runtime import Run
@@ -54,11 +67,15 @@ def main(clean: str, weights: str, leak: str = "") -> None:
 
     for name in DEFENSES:
         has = {o.name for o in options(DEFENSES[name])}
-        quick = {"epochs": 1, "batch": 16, "folds": 1} | (
-            {"teacher": "(finetune:epochs=1)"} if "teacher" in has else {}
-        )
+        quick = QUICK | ({"teacher": "(finetune:epochs=1)"} if "teacher" in has else {})
         text = ",".join(f"{k}={v}" for k, v in quick.items() if k in has)
         DEFENSES.create(f"{name}:{text}" if text else name)(model, images, Run(seed=0))
+        print("ran", name)
+    for name in DETECTORS:
+        quick = {"epochs": 1, "images": 16, "overlays": 2}
+        has = {o.name for o in options(DETECTORS[name])}
+        detector = DETECTORS.create(f"{name}:" + ",".join(f"{k}={v}" for k, v in quick.items() if k in has))
+        detector(model, images, Run(seed=0), images if detector.takes_inputs else None)
         print("ran", name)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nad.defenses import DEFENSES
+from nad.detection import DETECTORS
 from nad.models.create import create
 
 
@@ -22,10 +23,10 @@ def clean_room(folder: Path, leak: str = "") -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250, check=False)
 
 
-def test_every_defense_runs_with_attacks_and_evaluation_walled_off(tmp_path):
+def test_every_defense_and_detector_runs_with_attacks_and_evaluation_walled_off(tmp_path):
     done = clean_room(tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split("\n")[:-1] == [f"ran {name}" for name in DEFENSES]
+    assert done.stdout.split("\n")[:-1] == [f"ran {name}" for name in (*DEFENSES, *DETECTORS)]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,32 @@ from torch import nn
 from nad.attacks import ATTACKS
 from nad.data.images import ImageSet
 from nad.defenses import DEFENSES
+from nad.detection import DETECTORS
 from nad.errors import NadError
 from nad.models.checkpoints import TRIGGER, write_trigger
 from nad.models.create import create
 from nad.registry import Registry, options
 from nad.runtime import Run
 
-QUICK = {"epochs": "1", "batch": "16", "lr": "0.05", "beta": "2", "steps": "2", "restarts": "2", "network": "wrn-10-1"}
-REGISTRIES = {"attack": ATTACKS, "defense": DEFENSES}
+QUICK = {
+    "epochs": "1",
+    "batch": "16",
+    "lr": "0.05",
+    "beta": "2",
+    "steps": "2",
+    "restarts": "2",
+    "network": "wrn-10-1",
+    "folds": "1",
+    "threshold": "0.999",
+    "t": "0.3",
+    "ratio": "0.25",
+    "u": "0.5",
+    "inversion_epochs": "2",
+    "inversion_images": "16",
+    "unlearn_epochs": "3",
+    "generator_epochs": "1",
+}
+REGISTRIES = {"attack": ATTACKS, "defense": DEFENSES, "detector": DETECTORS}
 METHODS = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry]
 
 
@@ -209,7 +228,31 @@ def test_half_precision_comes_back_in_half_precision(name, images):
 def test_the_same_seed_gives_the_same_weights(name, model, images):
     one, two, other = (DEFENSES.create(quick(name))(model, images, Run(seed=s)).model.state_dict() for s in (5, 5, 6))
     assert all(torch.equal(v, two[k]) for k, v in one.items())
-    assert not all(torch.equal(v, other[k]) for k, v in one.items())
+    assert all(torch.equal(v, other[k]) for k, v in one.items()) is not DEFENSES[name].draws
+
+
+@pytest.mark.parametrize("name", list(DETECTORS))
+def test_detector_leaves_what_it_was_given_bit_identical_and_repeats_itself(name, model, images):
+    before, modes = state(model), [m.training for m in model.modules()]
+    wanted, random = [p.requires_grad for p in model.parameters()], torch.get_rng_state()
+    detector = DETECTORS.create(quick(name, DETECTORS))
+    inputs = images if detector.takes_inputs else None
+    one, two = (detector(model, images, Run(seed=1), inputs) for _ in range(2))
+    assert one.to_json() == two.to_json()
+    json.dumps(one.to_json())
+    assert one.rows
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [m.training for m in model.modules()] == modes
+    assert [p.requires_grad for p in model.parameters()] == wanted
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("name", list(DETECTORS))
+def test_detector_refuses_poison(name, model, images):
+    poisoned = ATTACKS.create("badnets").poison(images, Run())
+    with pytest.raises(NadError, match="takes clean images only, got 6 poisoned ones"):
+        DETECTORS.create(quick(name, DETECTORS))(model, poisoned)
 
 
 @pytest.mark.parametrize("name", list(DEFENSES))

@@ -253,3 +253,52 @@ def test_a_card_may_not_name_a_teacher_file():
         DEFENSES.create("nad:teacher_checkpoint=x.pt", trusted=False)
     with pytest.raises(NadError, match="teacher_checkpoint is refused"):
         DEFENSES.create("nad:teacher=(nad:teacher_checkpoint=x.pt)", trusted=False)
+
+
+SHORT = "lr=0.02,epochs=1,batch=32"
+
+
+def test_the_given_network_may_be_the_teacher_of_a_tuned_student(model, images):
+    """Figure 4's (B, B-F): the distance is between the given network and one that was fine-tuned."""
+    tuned = quick("finetune:lr=0.1,epochs=2,batch=32")
+    spec = f"nad:teacher=given,start=({tuned}),beta=0/0/50,{SHORT}"
+    outcome = quick(spec)(model, images, RUN)
+    started = quick(f"finetune:{SHORT}")(tuned(model, images, RUN).model, images, RUN).model
+    pulled, free = weights(outcome.model), weights(started)
+    assert not torch.equal(pulled, free)
+    stages = find_stages(model, images.pixels[:1].float() / 255)
+    x = images.pixels.float() / 255
+
+    def apart(net) -> float:
+        with torch.no_grad(), tap(net, stages) as s, tap(model.eval(), stages) as t:
+            net(x)
+            model(x)
+            return distances(normalised_difference(s[stages[-1].name], t[stages[-1].name], "sum", 2)).mean().item()
+
+    assert apart(outcome.model) < apart(started)
+
+
+def test_a_student_that_starts_elsewhere_without_distillation_is_two_tunings(model, images):
+    first = quick("finetune:lr=0.1,epochs=1,batch=32")
+    two = quick(f"finetune:{SHORT}")(first(model, images, RUN).model, images, RUN).model
+    one = quick(f"nad:beta=0,start=({first}),{SHORT}")(model, images, RUN).model
+    assert torch.equal(weights(one), weights(two))
+
+
+def test_rounds_make_each_teacher_of_the_student_before(model, images, monkeypatch):
+    seen, original = [], NAD.taught
+    monkeypatch.setattr(NAD, "taught", lambda self, net, *a: seen.append(weights(net)) or original(self, net, *a))
+    spec = f"nad:teacher=(finetune:lr=0.1,epochs=1),beta=5,{SHORT}"
+    once = quick(spec)(model, images, RUN).model
+    thrice = quick(f"{spec},rounds=3")(model, images, RUN).model
+    assert len(seen) == 1 + 3
+    assert torch.equal(seen[1], seen[0])
+    assert torch.equal(seen[2], weights(once)), "the second teacher is made of the first student"
+    assert not torch.equal(weights(thrice), weights(once))
+
+
+@pytest.mark.parametrize("teacher", ["ft-sam:epochs=1,batch=16", "fst:epochs=1", "clp:u=0.5", "mixup:lr=0.1,epochs=1"])
+def test_any_eraser_can_be_the_teacher(model, images, teacher):
+    outcome = quick(f"nad:teacher=({teacher}),beta=5,rho=0.5,{SHORT}")(model, images, RUN)
+    assert outcome.history[-1]["attention_1"] > 0
+    assert not torch.equal(weights(outcome.model), weights(quick(f"nad:beta=0,{SHORT}")(model, images, RUN).model))

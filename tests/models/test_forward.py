@@ -6,7 +6,7 @@ from torch import nn
 
 from nad.errors import NadError
 from nad.models import create
-from nad.models.forward import evaluating, outputs
+from nad.models.forward import Fixed, evaluating, outputs, statistics_kept
 
 
 def pixels(size: int) -> torch.Tensor:
@@ -52,3 +52,30 @@ def test_modes_come_back_after_an_error():
     with pytest.raises(ZeroDivisionError), evaluating(model):
         _ = 1 / int(model.training)  # in eval mode
     assert model.training
+
+
+def test_a_fixed_network_stays_in_eval_mode_while_it_is_trained():
+    model = create.create("wrn-10-1", 4)
+    fixed = Fixed(model)
+    fixed.train()
+    assert fixed.training
+    assert not any(m.training for m in model.modules())
+    before = model.bn1.running_mean.clone()
+    fixed(torch.rand(4, 3, 16, 16)).sum().backward()
+    assert torch.equal(model.bn1.running_mean, before)
+    assert model.fc.weight.grad is not None
+
+
+def test_statistics_that_are_kept_are_used_all_the_same():
+    model = create.create("wrn-10-1", 4).train()
+    x = torch.rand(8, 3, 16, 16)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with statistics_kept(model):
+        kept = model(x)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert torch.equal(model(x), kept)
+    assert not torch.equal(model.bn1.running_mean, before["bn1.running_mean"])
+    model.eval()
+    with statistics_kept(model):
+        assert torch.equal(model(x), model(x))
+    assert all(m.track_running_stats for m in model.modules() if isinstance(m, nn.BatchNorm2d))

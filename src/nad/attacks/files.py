@@ -6,10 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nad.data import sources
 from nad.data.decoding import EncodedImages
-from nad.data.folders import PICTURE_ENDINGS, Files
-from nad.data.images import Pixels
+from nad.data.folders import Files
 from nad.errors import NadError, printable
 
 
@@ -24,20 +22,3 @@ def picture(file: str, size: tuple[int, int]) -> Tensor:
     if not path.is_file():
         raise NadError(f"expected a picture file, and there is none called {printable(file)}")
     return EncodedImages.open(Files(str(path.parent), (path.name,)), size)[torch.zeros(1, dtype=torch.int64)][0]
-
-
-def gallery(source: str, size: tuple[int, int]) -> Pixels | Tensor:
-    """The pictures of a folder, or the training images of a data source.
-
-    Raises:
-        NadError: a folder without pictures, or a source that cannot be loaded.
-    """
-    root = Path(source).expanduser()
-    if not root.is_dir():
-        return sources.load(source, size).train.pixels
-    own = sorted(f.name for f in root.iterdir() if f.suffix.lower() in PICTURE_ENDINGS)
-    if own:
-        return EncodedImages.open(Files(str(root), tuple(own)), size)
-    if not any(root.iterdir()):
-        raise NadError(f"the folder {printable(source)} is empty; expected pictures, or a data source")
-    return sources.load(source, size).train.pixels

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from nad.attacks.base import ATTACKS, Attack, Phase
-from nad.attacks.files import gallery
 from nad.attacks.reflections import SIMILAR, Draw, acceptable, compose, encoded
 from nad.attacks.triggers import drawn_for
+from nad.data.gallery import gallery
 from nad.data.images import ImageSet, Pixels
 from nad.errors import NadError
 from nad.models.create import create
@@ -90,7 +90,7 @@ class Refool(Attack):
                 (images.labels != self.single_target).nonzero().flatten() if self.single_target is not None else None
             )
         else:
-            source, from_ = gallery(self.reflections, images.size), None
+            source, from_ = gallery(self.reflections, images.size).pixels, None
         among = torch.arange(source.shape[0]) if from_ is None else from_
         if len(among) == 0:
             raise NadError("refool: expected images of other classes than the target to reflect, got none")

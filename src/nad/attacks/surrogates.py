@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -92,7 +92,7 @@ def cached(fresh: nn.Module, name: str, images: ImageSet, how: Recipe, run: Run,
     damaged is made again; a cache that cannot be written costs the time of training, no more.
     """
     made_of = {"format": FORMAT, "images": images.fingerprint, "classes": len(images.classes), "network": name}
-    made_of |= {"recipe": asdict(how), "eps": eps, "seed": run.seed, "precision": run.resolved_precision}
+    made_of |= {"recipe": how.to_json(), "eps": eps, "seed": run.seed, "precision": run.resolved_precision}
     fingerprint = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     folder = cache_folder() / "surrogates" / fingerprint[:32]
     with contextlib.suppress(NadError):  # load compares the weights with the SHA-256 in their card
@@ -102,7 +102,7 @@ def cached(fresh: nn.Module, name: str, images: ImageSet, how: Recipe, run: Run,
     card = Card(
         architecture=name,
         classes=tuple(map(str, range(len(images.classes)))),
-        recipe=asdict(how),
+        recipe=how.to_json(),
         seed=run.seed,
         extra={"eps": eps, "loss": history[-1]["loss"]},
     )

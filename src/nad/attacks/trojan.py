@@ -1,10 +1,8 @@
 """Trojan: a small patch computed to excite chosen neurons of a clean network."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +13,7 @@ from nad.attacks.triggers import grown, stamp, too_large
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.forward import evaluating
+from nad.models.head import classifier, inputs_of
 from nad.registry import option
 from nad.runtime import Run
 from nad.seeding import generator
@@ -69,15 +68,16 @@ class Trojan(Computed):
         free = torch.randn(self.restarts, 3, side, side, generator=draws).to(device).requires_grad_()
         optimizer = torch.optim.Adam([free], lr=0.1)
         falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-        with evaluating(model), features(model, len(images.classes)) as seen, torch.enable_grad():
-            chosen = strongest(seen["layer"], self.neurons)
+        head = classifier(model, len(images.classes))
+        chosen = strongest(head, self.neurons)
+        with evaluating(model), inputs_of(head) as seen, torch.enable_grad():
 
             def excitement(patches: Tensor, count: int) -> Tensor:
                 """Of each patch (R, 3, h, w), the mean over `count` random clean images."""
                 rows = torch.randint(0, len(images), (count,), generator=draws)
                 behind = images.pixels[rows].to(device).float() / 255
                 model(torch.cat([self.shown(behind, patch) for patch in patches]))
-                return seen["features"][:, chosen].float().sum(1).view(len(patches), count).mean(1)
+                return seen["inputs"][:, chosen].float().sum(1).view(len(patches), count).mean(1)
 
             for step in range(self.steps):
                 values = excitement((torch.tanh(free) + 1) / 2, BACKGROUNDS)
@@ -109,24 +109,6 @@ class Trojan(Computed):
             values = torch.where(values * 255 > 255.5, values - 256 / 255, values)
         out[:, :, there] = values.clamp(max=1).expand(len(x), -1, -1)
         return out
-
-
-@contextmanager
-def features(model: nn.Module, classes: int) -> Iterator[dict[str, Any]]:
-    """Inside, every forward pass leaves what the last linear layer was given, (B, F), under `features`.
-
-    Raises:
-        NadError: the network has no linear layer that gives its classes.
-    """
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == classes]
-    if not heads:
-        raise NadError(f"trojan: expected a surrogate that ends in a linear layer of {classes} classes; use another")
-    seen: dict[str, Any] = {"layer": heads[-1]}
-    handle = heads[-1].register_forward_pre_hook(lambda module, inputs: seen.update(features=inputs[0]))
-    try:
-        yield seen
-    finally:
-        handle.remove()
 
 
 def strongest(layer: nn.Linear, count: int) -> Tensor:

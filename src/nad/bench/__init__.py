@@ -1,6 +1,9 @@
-"""Grids of work: TOML in, one folder a cell out, resumable."""
+"""Grids of work: TOML in, a result file a cell out, resumable."""
 
-from nad.bench.grid import Cell, grids, read
+from nad.bench.cell import Cell
+from nad.bench.erasure import Erasure
+from nad.bench.grid import grids, networks, read
+from nad.bench.network import Network
 from nad.bench.runner import run_grid
 
-__all__ = ["Cell", "grids", "read", "run_grid"]
+__all__ = ["Cell", "Erasure", "Network", "grids", "networks", "read", "run_grid"]

@@ -1,71 +1,22 @@
-"""A grid is a TOML file; it expands to cells, and a cell's fingerprint says when it is done."""
+"""A grid is a TOML file; it expands to cells.
 
-import hashlib
-import json
+`[[cell]]` is a network to train. `[[method]]` is an eraser that is tried on every victim of `[defaults]`, or its own,
+with every seed; `[augment]` says what erasers use on which data where they name nothing.
+"""
+
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import fields
 from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
-from nad.attacks.base import Attack
+from nad.bench.cell import Cell
+from nad.bench.erasure import Erasure
+from nad.bench.network import Network
 from nad.errors import NadError, printable
 from nad.registry import close
-from nad.training import REGIMES, Recipe, adjusted
 
-STORED = "float16"  # the type of a zoo network's weights on disk
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One network to train.
-
-    Args:
-        name: of its folder.
-        data: a folder's name below the data folder, or a name that `nad.load` knows.
-        model: architecture. attack: specification, or none for a clean network.
-        regime, epochs, augment: how it is trained; the regime's own where nothing is said.
-        seed: of everything random.
-        core: whether it is of the first that are trained.
-        gpu: whether it is only trained where there is one.
-    """
-
-    name: str
-    data: str
-    model: str
-    attack: str | None = None
-    regime: Literal["paper", "strong"] = "strong"
-    epochs: int | None = None
-    augment: tuple[str, ...] | None = None
-    seed: int = 0
-    core: bool = False
-    gpu: bool = False
-
-    @property
-    def recipe(self) -> Recipe:
-        return adjusted(REGIMES[self.regime], epochs=self.epochs, augment=self.augment)
-
-    def planted(self) -> Attack | None:
-        """The attack; a grid may name registered methods and plain values only."""
-        return None if self.attack is None else Attack.parse(self.attack, trusted=False)
-
-    def fingerprint(self, data: str) -> str:
-        """SHA-256 of the resolved configuration: raised versions and changed defaults make a cell new.
-
-        What differs between machines (precision, device) is not part of it; results record it.
-
-        Args:
-            data: fingerprint of the clean training images.
-        """
-        attack = self.planted()
-        configuration = {
-            "data": data,
-            "model": self.model,
-            "attack": attack.configuration() if attack else None,
-            "recipe": asdict(self.recipe),
-            "seed": self.seed,
-            "stored": STORED,
-        }
-        return hashlib.sha256(json.dumps(configuration, sort_keys=True, default=list).encode()).hexdigest()
+ZOO = "zoo"
 
 
 def grids() -> list[str]:
@@ -84,15 +35,42 @@ def read(name: str) -> list[Cell]:
     if name not in grids():
         raise NadError(f"there is no grid {printable(name)!r}{close(name, grids())}")
     content = tomllib.loads((resources.files("nad.bench") / f"{name}.toml").read_text(encoding="utf-8"))
-    cells = [_cell(content["defaults"] | entry) for entry in content["cell"]]
+    defaults = content.get("defaults", {})
+    cells: list[Cell] = [_network(defaults | entry) for entry in content.get("cell", ())]
+    erasures = [
+        e for entry in content.get("method", ()) for e in _erasures(defaults | entry, content.get("augment", {}))
+    ]
+    cells += sorted(erasures, key=lambda erasure: erasure.data)  # a set is decoded once
     return sorted(cells, key=lambda cell: not cell.core)
 
 
-def _cell(entry: dict[str, Any]) -> Cell:
-    known = {f.name for f in fields(Cell)}
+def networks(name: str = ZOO) -> list[Network]:
+    """The networks among the cells of a grid."""
+    return [cell for cell in read(name) if isinstance(cell, Network)]
+
+
+def _network(entry: dict[str, Any]) -> Network:
+    _known(entry, {f.name for f in fields(Network)})
+    if "augment" in entry:
+        entry = entry | {"augment": tuple(entry["augment"])}
+    return Network(**entry)
+
+
+def _erasures(entry: dict[str, Any], augment: dict[str, list[str]]) -> Iterator[Erasure]:
+    _known(entry, {"name", "method", "victims", "seeds", "clean", "core", "gpu"})
+    data = {cell.name: cell.data for cell in networks()}
+    shared = {k: v for k, v in entry.items() if k in ("method", "clean", "core", "gpu")}
+    for seed in entry["seeds"]:
+        for victim in entry["victims"]:
+            if victim not in data:
+                raise NadError(f"the zoo has no network {printable(victim)!r}{close(victim, data)}")
+            name = f"{victim}/{entry['name']}-{seed}"
+            names = augment.get(data[victim])
+            own: dict[str, Any] = {"data": data[victim], "augment": None if names is None else tuple(names)}
+            yield Erasure(name=name, victim=victim, seed=seed, **own, **shared)
+
+
+def _known(entry: dict[str, Any], known: set[str]) -> None:
     for key in entry:
         if key not in known:
             raise NadError(f"a cell has no entry {printable(key)!r}{close(key, known)}")
-    if "augment" in entry:
-        entry = entry | {"augment": tuple(entry["augment"])}
-    return Cell(**entry)

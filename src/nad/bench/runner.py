@@ -1,20 +1,15 @@
-"""Do what is missing of a grid on this machine: a cell is a folder, and one that is done is not done again."""
+"""Do what is missing of a grid on this machine: a cell has a result file, and one that is done is not done again."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from nad.bench.grid import STORED, Cell
+from nad.bench.cell import Cell
 from nad.data import sources
 from nad.data.sources import Dataset
 from nad.errors import NadError, printable
-from nad.models.checkpoints import Entry, Loaded
-from nad.pipeline import Made, train
-from nad.results import new_folder, read_json
+from nad.results import read_json
 from nad.runtime import Run
 
 State = Literal["done", "made", "missing", "stale", "skipped", "failed"]
@@ -39,10 +34,10 @@ def run_grid(
     overwrite: bool = False,
     heard: Callable[[Status], None] = lambda status: None,
 ) -> list[Status]:
-    """Train every cell that `out` does not hold yet. A cell that fails does not stop the others.
+    """Make every cell that `out` does not hold yet. A cell that fails does not stop the others.
 
     Args:
-        out: the folder of the cells' folders.
+        out: the folder of the cells' results.
         data: the folder that holds data sets by name; a name that is not there is one that `nad.load` knows.
         run: device, precision and progress; each cell has its own seed.
         dry: only say what is missing.
@@ -59,7 +54,7 @@ def run_grid(
         try:
             if cell.data not in loaded:
                 loaded = {cell.data: _decoded(cell.data, data)}  # one at a time: a set is large, grids group them
-            status = _run_cell(cell, out / cell.name, loaded[cell.data], replace(run, seed=cell.seed), dry, overwrite)
+            status = _run_cell(cell, out, loaded[cell.data], replace(run, seed=cell.seed), dry, overwrite)
         except (NadError, RuntimeError) as error:
             status = Status(cell, "failed", error=printable(error, 300))
         statuses.append(status)
@@ -75,26 +70,14 @@ def _decoded(name: str, folder: Path | None) -> Dataset:
     )
 
 
-def _run_cell(cell: Cell, place: Path, dataset: Dataset, run: Run, dry: bool, overwrite: bool) -> Status:
+def _run_cell(cell: Cell, out: Path, dataset: Dataset, run: Run, dry: bool, overwrite: bool) -> Status:
     fingerprint = cell.fingerprint(dataset.train.fingerprint)
-    if (place / "result.json").is_file():
-        result = read_json(place / "result.json")
+    if cell.result(out).is_file():
+        result = read_json(cell.result(out))
         if result.get("notes", {}).get("fingerprint") == fingerprint:
             return Status(cell, "done", result)
         if not overwrite:
             return Status(cell, "stale", result, "made with other settings; --overwrite makes it again")
     if dry:
         return Status(cell, "missing")
-    os.makedirs(place.parent, exist_ok=True)
-    with new_folder(place, overwrite=True) as folder:
-        stored = getattr(torch, STORED)
-        made = train(dataset, cell.model, cell.planted(), cell.recipe, run, stored)
-        made = replace(made, result=replace(made.result, notes=made.result.notes | {"fingerprint": fingerprint}))
-        made.write(folder, like=_as_stored(made, stored))
-    return Status(cell, "made", made.result.to_json())
-
-
-def _as_stored(made: Made, dtype: torch.dtype) -> Loaded:
-    """The layout of the weights on disk: the network's own keys, floating numbers as `dtype`."""
-    layout = {k: Entry(k, dtype if t.is_floating_point() else t.dtype) for k, t in made.model.state_dict().items()}
-    return Loaded(made.model, made.card.architecture, len(made.card.classes), made.card, layout)
+    return Status(cell, "made", cell.make(dataset, run, out, fingerprint))

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from nad import console
-from nad.bench import read, run_grid
+from nad.bench import Cell, Erasure, read, run_grid
+from nad.bench.grid import ZOO
 from nad.bench.runner import Status
 from nad.cli.app import How, app, flag
 from nad.errors import NadError, printable
@@ -30,11 +31,12 @@ def bench(
     Parameters
     ----------
     grid
-        Name of a grid: zoo, or search (short trainings that look for the weakest setting that works).
+        Name of a grid: zoo, search (short trainings that look for the weakest setting that works), or defenses (every
+        eraser on the zoo's victims).
     data
         Folder that holds the data sets by name (cifar10-jpeg, gtsrb32); $NAD_DATA where nothing is said.
     out
-        Folder of the cells' folders; the zoo, or runs/GRID, where nothing is said.
+        Folder of the results; the zoo, runs/GRID for other networks, results/GRID for erasers, where nothing is said.
     only
         Names of cells, with * for anything; several with commas.
     dry_run
@@ -48,8 +50,7 @@ def bench(
     if not cells:
         raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
     held = data or (Path(os.environ["NAD_DATA"]) if os.environ.get("NAD_DATA") else None)
-    home = Path(os.environ.get("NAD_ZOO") or zoo.found() or "zoo") if grid == "zoo" else Path("runs") / grid
-    place = out or home
+    place = out or _home(grid, cells)
     with how.run() as run:
         heard = None if how.json else lambda status: console.line(_said(status))
         statuses = run_grid(cells, place, held, run, dry_run, overwrite, heard or (lambda status: None))
@@ -57,6 +58,13 @@ def bench(
         console.raw(dumps([{"name": s.cell.name, "state": s.state, "error": s.error} for s in statuses]))
     if failed := [s.cell.name for s in statuses if s.state == "failed"]:
         raise NadError(f"{len(failed)} of {len(statuses)} cells failed: {', '.join(failed)}")
+
+
+def _home(grid: str, cells: list[Cell]) -> Path:
+    """Where a grid's results are kept where nothing is said."""
+    if grid == ZOO:
+        return Path(os.environ.get("NAD_ZOO") or zoo.found() or ZOO)
+    return Path("results" if isinstance(cells[0], Erasure) else "runs") / grid
 
 
 def _said(status: Status) -> str:

@@ -9,6 +9,7 @@ from nad.cli.app import app, flag
 from nad.data import sources
 from nad.data.reencode import reencode_jpeg
 from nad.defenses import DEFENSES
+from nad.detection import DETECTORS
 from nad.errors import NadError
 from nad.models import create, zoo
 from nad.registry import Registry, options
@@ -17,7 +18,9 @@ from nad.results import dumps
 
 @app.command(name="list")
 def list_(
-    what: Literal["attacks", "defenses", "models", "data", "zoo", "all"] = "all", *, json: Annotated[bool, flag] = False
+    what: Literal["attacks", "defenses", "detectors", "models", "data", "zoo", "all"] = "all",
+    *,
+    json: Annotated[bool, flag] = False,
 ) -> None:
     """Everything that can be named, with every option and its default.
 
@@ -28,7 +31,7 @@ def list_(
     json
         Print one JSON object and nothing else on standard output.
     """
-    methods: dict[str, Registry[Any]] = {"attacks": ATTACKS, "defenses": DEFENSES}
+    methods: dict[str, Registry[Any]] = {"attacks": ATTACKS, "defenses": DEFENSES, "detectors": DETECTORS}
     names = {"models": create.NAMES, "data": sources.NAMES | {"PATH": sources.PATHS}}
     if what == "zoo" or (what == "all" and zoo.found()):
         names["zoo"] = {f"zoo:{name}": text for name, text in zoo.about().items()}

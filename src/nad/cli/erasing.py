@@ -1,4 +1,4 @@
-"""Commands for a checkpoint: purify, evaluate."""
+"""Commands for a checkpoint: purify, evaluate, scan."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,9 @@ from typing import Annotated
 from nad import console, pipeline
 from nad.cli.app import Data, How, apart, app, flag
 from nad.defenses import Defense
+from nad.detection import Detector
 from nad.models.checkpoints import Format, load, located
+from nad.oracle import Oracle
 from nad.pipeline import Made, attack_on
 from nad.results import dumps, new_folder, resolved, write_json
 
@@ -21,6 +23,7 @@ def purify(
     method: Annotated[list[str] | None, flag] = None,
     clean: float | None = None,
     attack: str | None = None,
+    oracle: str | None = None,
     format: Format = "safetensors",
     overwrite: Annotated[bool, flag] = False,
     how: How = How(),
@@ -41,18 +44,21 @@ def purify(
         Fraction of the training split that the defense gets (0.05 where nothing is said).
     attack
         Only for evaluating before and after; no eraser sees it. card is the one that the network's card records.
+    oracle
+        Retrain with this trigger too, which no defender knows; its row is labelled an oracle. card is the card's own.
     format
         safetensors, or pt for a plain state dict.
     overwrite
         Replace a result that is there already.
     """
-    methods = [Defense.parse(m) for m in method or ["nad"]]
-    several = len(methods) > 1
+    methods = [Defense.parse(m) for m in method or ([] if oracle else ["nad"])]
+    several = len(methods) + bool(oracle) > 1
     apart(out, str(located(checkpoint)), "checkpoint")
     apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) as folder:
         loaded = load(checkpoint, model)
         judged = attack_on(loaded, attack)
+        methods += [Oracle(attack=attack_on(loaded, oracle))] if oracle else []
         written: list[Made] = []
 
         def write(made: Made) -> None:
@@ -104,3 +110,38 @@ def evaluate(
     if how.json:
         return console.raw(dumps(result.to_json()))
     console.metrics_table([(resolved(checkpoint).name, result.after, result.seconds)])
+
+
+@app.command
+def scan(
+    checkpoint: Path,
+    *,
+    data: Data,
+    model: str | None = None,
+    method: str = "neural-cleanse",
+    inputs: str | None = None,
+    clean: float | None = None,
+    how: How = How(),
+) -> None:
+    """Look for a backdoor without knowing the trigger: scores, and no verdict.
+
+    Parameters
+    ----------
+    checkpoint
+        File or folder with the network; only ever read.
+    model
+        Architecture, where the checkpoint has no card that says it.
+    method
+        Detector; `nad list detectors` shows them.
+    inputs
+        Folder of pictures to judge, for a detector that judges inputs, such as strip.
+    clean
+        Fraction of the training split that the detector gets (0.05 where nothing is said).
+    """
+    detector = Detector.parse(method)
+    with how.run() as run:
+        loaded = load(checkpoint, model)
+        result = pipeline.scan_checkpoint(loaded, data.load(), detector, run, clean, inputs)
+    if how.json:
+        return console.raw(dumps(result))
+    console.scores_table(result["scores"]["summary"], result["scores"]["rows"])

@@ -58,3 +58,14 @@ def batches(images: ImageSet, epoch: Epoch, augmentation: Augmentation, device: 
 def in_order(images: ImageSet, device: torch.device, batch: int = 500) -> Iterator[tuple]:
     """The whole set in its own order, without augmentation: for evaluation."""
     yield from batches(images, Epoch(torch.arange(len(images)), Draws(), batch), Augmentation(), device)
+
+
+def endless(
+    images: ImageSet, augmentation: Augmentation, batch: int, draws: torch.Generator, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented batches in a new order every pass, for an optimisation that counts steps and not epochs."""
+    images = channels_last(images.to(device))
+    while True:
+        order = torch.randperm(len(images), generator=draws)
+        drawn = Epoch(order, augmentation.draw(len(images), images.size, draws), batch, min(batch, 16))
+        yield from batches(images, drawn, augmentation, device)

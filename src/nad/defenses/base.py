@@ -7,9 +7,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
+from nad.admission import admitted
 from nad.data.images import ImageSet
-from nad.errors import NadError, printable
-from nad.models.forward import outputs
 from nad.registry import Method, Registry
 from nad.runtime import Run
 
@@ -44,6 +43,7 @@ class Defense(Method):
 
     registry: ClassVar = DEFENSES
     min_images: ClassVar[int] = 2
+    draws: ClassVar[bool] = True  # whether the result depends on the seed
 
     def __call__(self, model: nn.Module, images: ImageSet, run: Run | None = None) -> Outcome:
         """Erase.
@@ -57,7 +57,7 @@ class Defense(Method):
             NadError: images that are poisoned, too few, of one class, or of other classes than the network's.
         """
         run = run or Run()
-        images = self._admitted(model, images.decoded(), run)
+        images = admitted(model, images.decoded(), self.spec_name, self.min_images)
         working = working_copy(model)
         method, notes = self.settled(working, images, run)
         outcome = method.erase(working, images, run)
@@ -70,29 +70,6 @@ class Defense(Method):
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         """Run once on all images; may change `model`, which is a copy in fp32."""
         raise NotImplementedError
-
-    def _admitted(self, model: nn.Module, images: ImageSet, run: Run) -> ImageSet:
-        if images.poisoned is not None and bool(images.poisoned.any()):
-            raise NadError(f"{self.spec_name} takes clean images only, got {int(images.poisoned.sum())} poisoned ones")
-        counts = images.counts()
-        present = sum(c > 0 for c in counts)
-        if present == 1:
-            raise NadError(
-                f"expected clean images of every class, got images of one class only: {_names(images, True)}"
-            )
-        if present < len(counts):
-            raise NadError(f"expected clean images of every class, got none of {_names(images, False)}; add some")
-        if len(images) < self.min_images:
-            raise NadError(f"{self.spec_name} needs at least {self.min_images} clean images, got {len(images)}")
-        answers = outputs(model, images.pixels[torch.arange(1)])
-        if answers != len(counts):
-            raise NadError(f"the network has {answers} classes and the images have {len(counts)}; they must be equal")
-        return images.plain()
-
-
-def _names(images: ImageSet, present: bool) -> str:
-    names = [printable(n, 40) for n, c in zip(images.classes, images.counts()) if (c > 0) == present]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def working_copy(model: nn.Module) -> nn.Module:

@@ -1,29 +1,39 @@
 """Fine-tuning: the simplest eraser, NAD's default teacher and, at the student's settings, NAD's control."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome, working_copy
 from nad.defenses.choosing import epochs_by_early_stopping, most_aggressive, right
 from nad.defenses.trained import Trained
+from nad.errors import NadError
+from nad.models.forward import Fixed
+from nad.models.head import classifier
+from nad.registry import option
 from nad.runtime import Run
-from nad.training import fit
+from nad.training import AfterEpoch, Step, fit
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2)  # from gentle to aggressive: the learning rate is the dominant eraser
 
 
-@DEFENSES.register("finetune")
 @dataclass(frozen=True, kw_only=True)
-class Finetune(Trained):
-    """Train the whole network on the clean images with the cross-entropy alone.
+class Tuned(Trained):
+    """A defense that trains the network on the clean images with some step, at a rate that is given or chosen."""
 
-    Source: the NAD paper's baseline and teacher (Sections 3.1 and 4.1). `lr=auto` takes the highest of RATES
-    whose held-out drop stays within `max_drop`.
-    """
+    def step(self, model: nn.Module, run: Run) -> Step:
+        """The loss of a batch; called once for each training, so that what it draws starts anew."""
+        raise NotImplementedError
+
+    def trained(
+        self, model: nn.Module, images: ImageSet, run: Run, watch: AfterEpoch | None = None
+    ) -> list[dict[str, Any]]:
+        """Train `model` in place; the history."""
+        return fit(model, images, self.how(), run, self.step(model, run), watch, self.spec_name)
 
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         self.enough(images)
@@ -36,7 +46,7 @@ class Finetune(Trained):
                 answers, losses = [], []
                 for fold in parts:
                     net = working_copy(model)
-                    losses.append(fit(net, fold.kept, candidate.how(), run, name=f"fine-tuning at {lr:g}")[-1]["loss"])
+                    losses.append(candidate.trained(net, fold.kept, run)[-1]["loss"])
                     answers.append(right(net, [fold.held], run))
                 return torch.cat(answers), {"loss": sum(losses) / len(losses)}
 
@@ -45,12 +55,47 @@ class Finetune(Trained):
             method = replace(method, lr=lr)
         if self.stop == "early":
             epochs, notes["epochs"] = epochs_by_early_stopping(
-                lambda fold, watch: fit(working_copy(model), fold.kept, method.how(), run, after_epoch=watch),
-                parts,
-                run,
+                lambda fold, watch: method.trained(working_copy(model), fold.kept, run, watch), parts, run
             )
             method = replace(method, epochs=epochs, stop="never")
         return method, notes
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
-        return Outcome(model, self, fit(model, images, self.how(), run, name="fine-tuning"))
+        return Outcome(model, self, self.trained(model, images, run))
+
+
+@DEFENSES.register("finetune")
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Tuned):
+    """Train the whole network, or its last layer, on the clean images with the cross-entropy alone.
+
+    Source: the NAD paper's baseline and teacher (Sections 3.1 and 4.1). `lr=auto` takes the highest of RATES
+    whose held-out drop stays within `max_drop`. With `layers=last` everything before the last linear layer stays as
+    it is, BatchNorm's statistics too.
+    """
+
+    layers: Literal["all", "last"] = option("all", "what is trained; last is the last linear layer")
+    smoothing: float = option(0.0, "label smoothing of the cross-entropy, in [0, 1)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.smoothing < 1:
+            raise NadError(f"{self.spec_name}: expected smoothing in [0, 1), got {self.smoothing:g}")
+
+    def step(self, model: nn.Module, run: Run) -> Step:
+        def smoothed(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            return {"loss": F.cross_entropy(net(x).float(), y, label_smoothing=self.smoothing)}
+
+        return smoothed
+
+    def trained(
+        self, model: nn.Module, images: ImageSet, run: Run, watch: AfterEpoch | None = None
+    ) -> list[dict[str, Any]]:
+        if self.layers == "all":
+            return super().trained(model, images, run, watch)
+        last = classifier(model, len(images.classes))
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        for parameter in last.parameters():
+            parameter.requires_grad_(True)
+        return super().trained(Fixed(model), images, run, watch)

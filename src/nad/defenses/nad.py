@@ -11,23 +11,20 @@ from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Defense, Outcome, working_copy
 from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, right
 from nad.defenses.distillation import Taps, base_betas, distil, find_taps
-from nad.defenses.finetune import Finetune
-from nad.defenses.scratch import Scratch
-from nad.defenses.trained import Trained
+from nad.defenses.taught import Taught, gentler
 from nad.errors import NadError
-from nad.models.checkpoints import load, weights_fingerprint
+from nad.models.checkpoints import weights_fingerprint
 from nad.registry import option, show
 from nad.runtime import Run
 from nad.training import AfterEpoch, fit
 
 Beta = tuple[float, ...]
 MULTIPLIERS = tuple(2.0**k for k in range(-2, 7))  # of the base betas, from gentle to aggressive
-GENTLE = 0.01  # the student's learning rate beside a teacher that has none
 
 
 @DEFENSES.register("nad")
 @dataclass(frozen=True, kw_only=True)
-class NAD(Trained):
+class NAD(Taught):
     """Make the network match the attention maps of a teacher, stage by stage, while it learns the clean images.
 
     Loss (Equation 3): cross-entropy + the sum over taps of beta_l times the distance of normalised attention maps
@@ -38,9 +35,6 @@ class NAD(Trained):
     alone erases; beta and rates are chosen on held-out clean images and never by the attack's success.
     """
 
-    teacher: Defense = option(Finetune(), "how the teacher is made")
-    teacher_checkpoint: str | None = option(None, "a file with the teacher instead", local=True)
-    teacher_model: str | None = option(None, "the teacher's architecture (with teacher_checkpoint or teacher=scratch)")
     beta: Beta | Literal["auto"] | None = option(
         None, "one weight, or one a stage; auto chooses on held-out images, as the recommended recipe does"
     )
@@ -48,13 +42,15 @@ class NAD(Trained):
     attention: Operator = option("sum", "sum, mean (the same after normalising), raw: the activation itself")
     p: float = option(2.0, "exponent of the attention map")
     stages: tuple[str, ...] | None = option(None, "module names to tap; found by probing where nothing is said")
+    start: Defense | None = option(None, "what makes the network that the student starts as; none is the given one")
+    rounds: int = option(1, "students one after another, each with a teacher made of the one before (Appendix G)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.p < 1 or (isinstance(self.beta, tuple) and (not self.beta or min(self.beta) < 0)):
             raise NadError(f"nad: expected p >= 1 and every beta >= 0, got p={self.p:g} and beta={show(self.beta)}")
-        if self.teacher_model and not (self.teacher_checkpoint or isinstance(self.teacher, Scratch)):
-            raise NadError("nad: teacher_model needs teacher_checkpoint=FILE or teacher=scratch")
+        if self.rounds < 1:
+            raise NadError(f"nad: expected rounds >= 1, got {self.rounds}")
 
     @property
     def chooses_beta(self) -> bool:
@@ -71,33 +67,40 @@ class NAD(Trained):
             return self, {}
         parts = self.held_out(images, run)
         teachers = [self.taught(model, fold.kept, run) for fold in parts] if self.distils else []
+        students = [self.started(model, fold.kept, run) for fold in parts]
         method, notes = self, {}
         if teachers and teachers[0].method is not self:  # the teacher's own choices are made once, then kept
             method, notes = replace(method, teacher=teachers[0].method), {"teacher": teachers[0].notes}
         if self.chooses_lr:
-            method = replace(method, lr=_gentler(teachers[0].method if teachers else None))
+            method = replace(method, lr=gentler(teachers[0].method if teachers else None))
         if self.chooses_beta:
-            method, notes["beta"] = method._with_chosen_beta(model, parts, [t.model for t in teachers], run)
+            pairs = [(s, t.model) for s, t in zip(students, teachers)]
+            method, notes["beta"] = method._with_chosen_beta(model, parts, pairs, run)
         if self.stop == "early":
-            pool = dict(zip(map(id, parts), [t.model for t in teachers]))
+            nets: list[Any] = [t.model for t in teachers] or [None] * len(parts)
+            pool = {id(fold): (begun, net) for fold, begun, net in zip(parts, students, nets)}
             epochs, notes["epochs"] = epochs_by_early_stopping(
-                lambda fold, watch: method.student(model, pool.get(id(fold)), fold.kept, run, watch), parts, run
+                lambda fold, watch: method.student(*pool[id(fold)], fold.kept, run, watch), parts, run
             )
             method = replace(method, epochs=epochs, stop="never")
         return method, notes
 
     def _with_chosen_beta(
-        self, model: nn.Module, parts: list[Fold], teachers: list[nn.Module], run: Run
+        self, model: nn.Module, parts: list[Fold], pairs: list[tuple[nn.Module, nn.Module]], run: Run
     ) -> tuple[Self, dict[str, Any]]:
-        """The largest multiple of the base betas whose drop is not significantly above `max_drop` (Section 4.3)."""
-        taps = self.taps(model, teachers[0], parts[0].kept, run)
+        """The largest multiple of the base betas whose drop is not significantly above `max_drop` (Section 4.3).
+
+        Args:
+            pairs: for each of `parts`, what the student starts as, and its teacher.
+        """
+        taps = self.taps(*pairs[0], parts[0].kept, run)
         base = base_betas(taps, self.loss, self.attention)
 
         def trial(multiplier: float) -> tuple[Tensor, dict[str, Any]]:
             candidate = replace(self, beta=tuple(multiplier * b for b in base))
             answers, ends = [], []
-            for fold, teacher in zip(parts, teachers):
-                net, history, _ = candidate.student(model, teacher, fold.kept, run)
+            for fold, pair in zip(parts, pairs):
+                net, history, _ = candidate.student(*pair, fold.kept, run)
                 answers.append(right(net, [fold.held], run))
                 ends.append(history[-1])
             return torch.cat(answers), {
@@ -121,8 +124,11 @@ class NAD(Trained):
         return replace(self, beta=tuple(multiplier * b for b in base)), note
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
-        teacher = self.taught(model, images, run) if self.distils else None
-        student, history, taps = self.student(model, teacher.model if teacher else None, images, run)
+        student = self.started(model, images, run)
+        for number in range(self.rounds):
+            here = run.child(f"round {number}") if number else run
+            teacher = self.taught(student if number else model, images, here) if self.distils else None
+            student, history, taps = self.student(student, teacher.model if teacher else None, images, here)
         notes: dict[str, Any] = {}
         if teacher and self.teacher_checkpoint:
             notes["teacher_weights"] = weights_fingerprint(teacher.model)
@@ -130,18 +136,15 @@ class NAD(Trained):
             notes |= {"stages": [s.name for s in taps.student], "dropped_stages": list(taps.dropped)}
         return Outcome(student, self, history, notes)
 
+    def started(self, model: nn.Module, images: ImageSet, run: Run) -> nn.Module:
+        """What the student starts as."""
+        return self.start(model, images, run).model if self.start else model
+
     def taught(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         """The teacher, made from `model` and `images` or loaded."""
         if self.stages or isinstance(self.beta, tuple):
             self.taps(model, model, images, run)  # what the user named is refused before minutes go into a teacher
-        if self.teacher_checkpoint:
-            return Outcome(load(self.teacher_checkpoint, self.teacher_model, len(images.classes)).model, self)
-        method = self.teacher
-        if isinstance(method, Trained):
-            method = replace(method.inheriting(self), folds=method.folds or 1)
-        if isinstance(method, Scratch) and self.teacher_model:
-            method = replace(method, model=self.teacher_model)
-        return method(model, images, run)  # the run's own seed: the teacher is what the same method gives alone
+        return super().taught(model, images, run)
 
     def taps(self, model: nn.Module, teacher: nn.Module, images: ImageSet, run: Run) -> Taps:
         weights = self.beta if isinstance(self.beta, tuple) else None
@@ -159,9 +162,3 @@ class NAD(Trained):
         betas = betas * len(taps.student) if len(betas) == 1 else betas
         terms = (self.attention, self.p, self.loss)
         return student, distil(student, teacher, taps, betas, images, self.how(), run, terms, watch), taps
-
-
-def _gentler(teacher: Defense | None) -> float:
-    """The student's rate: a fifth of the teacher's, so that the attention erases and the rate keeps what was learnt."""
-    lr = getattr(teacher, "lr", None)
-    return lr / 5 if isinstance(lr, float) else GENTLE

@@ -4,20 +4,17 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from nad.data.images import ImageSet
-from nad.defenses.base import Defense
-from nad.defenses.choosing import Fold, folds
+from nad.defenses.judged import Judged
 from nad.errors import NadError
 from nad.registry import option
-from nad.runtime import Run
 from nad.training import RECIPES, Recipe, Schedule, adjusted
 
 DEFAULT_RECIPE = "recommended"
-MAX_DROP = 0.08  # chosen on development victims, see docs/main-job.md
 INHERITED = ("recipe", "epochs", "augment", "batch", "schedule", "max_drop")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Defense):
+class Trained(Judged):
     """A defense that trains. Options left at none come from the recipe, or from the method that it is nested in."""
 
     recipe: Literal["paper", "reference", "recommended"] | None = option(
@@ -31,25 +28,11 @@ class Trained(Defense):
     batch: int | None = option(None, "images a step")
     augment: tuple[str, ...] | None = option(None, "list of crop, flip, cutoutN")
     stop: Literal["never", "early"] = option("never", "early chooses the number of epochs on held-out images")
-    max_drop: float | None = option(
-        None, f"largest held-out drop that a choice may cost; {MAX_DROP} if nothing is said"
-    )
-    hold_out: float = option(0.2, "part of the clean images that choices are judged on")
-    folds: int | None = option(None, "held-out parts; 5 below 1,000 images, else 1")
+    rho: float | None = option(None, "radius of adaptive sharpness-aware steps, which cost two each; none is plain")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.allowed_drop < 1 or not 0 < self.hold_out < 1:
-            raise NadError(
-                f"{self.spec_name}: expected max_drop in [0, 1) and hold_out in (0, 1), got {self.max_drop} and "
-                f"{self.hold_out:g}"
-            )
-        if self.folds is not None and self.folds < 1:
-            raise NadError(f"{self.spec_name}: expected folds >= 1, got {self.folds}")
+        super().__post_init__()
         self.how()
-
-    @property
-    def allowed_drop(self) -> float:
-        return MAX_DROP if self.max_drop is None else self.max_drop
 
     @property
     def recommended(self) -> bool:
@@ -69,6 +52,7 @@ class Trained(Defense):
             batch=self.batch,
             augment=self.augment,
             schedule=self.schedule,
+            rho=self.rho,
         )
 
     def inheriting(self, parent: "Trained") -> Self:
@@ -82,7 +66,3 @@ class Trained(Defense):
                 f"{self.spec_name}: {len(images)} clean images are fewer than one batch of {self.how().batch}; "
                 f"add images or set batch={max(len(images) // 2, 2)}"
             )
-
-    def held_out(self, images: ImageSet, run: Run) -> list[Fold]:
-        """The folds this method's choices are made on."""
-        return folds(images, self.hold_out, run, self.folds)

@@ -1,5 +1,6 @@
 """Optimising pixels against a network: what attacks, defenses and detectors share."""
 
 from nad.inversion.pgd import Ascent, pgd
+from nad.inversion.triggers import Inversion, Triggers, anomaly, invert, outliers
 
-__all__ = ["Ascent", "pgd"]
+__all__ = ["Ascent", "Inversion", "Triggers", "anomaly", "invert", "outliers", "pgd"]

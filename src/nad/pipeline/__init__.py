@@ -1,9 +1,10 @@
-"""From end to end: train a victim, poison a data set, purify a network, evaluate it. Everything returns values."""
+"""From end to end: train a victim, poison data, purify a network, scan it, evaluate it. Everything returns values."""
 
 from nad.pipeline.erasing import purify, purify_checkpoint
 from nad.pipeline.judging import attack_on, evaluate_checkpoint
 from nad.pipeline.made import Made, loaded_from
 from nad.pipeline.poisoning import poison, shown
+from nad.pipeline.scanning import scan_checkpoint
 from nad.pipeline.victims import train
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "poison",
     "purify",
     "purify_checkpoint",
+    "scan_checkpoint",
     "shown",
     "train",
 ]

@@ -1,7 +1,6 @@
 """Train a network, with a backdoor or without."""
 
 import time
-from dataclasses import asdict
 
 import torch
 
@@ -50,7 +49,7 @@ def train(
         notes = {"before_rounding": evaluate(model, parts.test, attack, run).to_json()}
         model.to(stored).float()
     metrics = evaluate(model, parts.test, attack, run)
-    configuration = {"architecture": recorded(architecture), "recipe": asdict(how)} | (
+    configuration = {"architecture": recorded(architecture), "recipe": how.to_json()} | (
         {"attack": attack.configuration()} if attack else {}
     )
     result = Result(
@@ -71,7 +70,7 @@ def train(
         data=result.data,
         attack=result.attack,
         attack_seed=run.seed if attack else None,
-        recipe=asdict(how),
+        recipe=how.to_json(),
         seed=run.seed,
         versions=result.versions,
         metrics=metrics.to_json(),

@@ -1,0 +1,52 @@
+"""What every cell of a grid is: a piece of work with a result file, made once."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nad.data.sources import Dataset
+from nad.runtime import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One piece of work.
+
+    Args:
+        name: of its result.
+        data: a folder's name below the data folder, or a name that `nad.load` knows.
+        seed: of everything random.
+        core: whether it is of the first that are made.
+        gpu: whether it is only made where there is one.
+    """
+
+    name: str
+    data: str
+    seed: int = 0
+    core: bool = False
+    gpu: bool = False
+
+    def result(self, out: Path) -> Path:
+        """Its result file below `out`."""
+        raise NotImplementedError
+
+    def configuration(self) -> dict[str, Any]:
+        """Everything that its numbers depend on, but for the images and the machine."""
+        raise NotImplementedError
+
+    def make(self, dataset: Dataset, run: Run, out: Path, fingerprint: str) -> dict[str, Any]:
+        """Do the work, write all of it or nothing, and return the result."""
+        raise NotImplementedError
+
+    def fingerprint(self, data: str) -> str:
+        """SHA-256 of the resolved configuration: raised versions and changed defaults make a cell new.
+
+        What differs between machines (precision, device) is not part of it; results record it.
+
+        Args:
+            data: fingerprint of the clean training images.
+        """
+        resolved = {"data": data, **self.configuration()}
+        return hashlib.sha256(json.dumps(resolved, sort_keys=True, default=list).encode()).hexdigest()

@@ -1,0 +1,37 @@
+"""Pictures without labels: a folder of them, or what a data source holds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nad.data import sources
+from nad.data.decoding import EncodedImages
+from nad.data.folders import PICTURE_ENDINGS, Files
+from nad.data.images import Pixels
+from nad.errors import NadError, printable
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """uint8 (N, 3, H, W) pixels, and what each picture is called."""
+
+    pixels: Pixels | torch.Tensor
+    names: tuple[str, ...]
+
+
+def gallery(source: str, size: tuple[int, int]) -> Gallery:
+    """The pictures of a folder, or the training images of a data source, at `size` (height, width).
+
+    Raises:
+        NadError: a folder without pictures, or a source that cannot be loaded.
+    """
+    root = Path(source).expanduser()
+    if root.is_dir():
+        own = sorted(f.name for f in root.iterdir() if f.suffix.lower() in PICTURE_ENDINGS)
+        if own:
+            return Gallery(EncodedImages.open(Files(str(root), tuple(own)), size), tuple(own))
+        if not any(root.iterdir()):
+            raise NadError(f"the folder {printable(source)} is empty; expected pictures, or a data source")
+    pixels = sources.load(source, size).train.pixels
+    return Gallery(pixels, tuple(str(i) for i in range(pixels.shape[0])))

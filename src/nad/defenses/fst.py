@@ -1,0 +1,64 @@
+"""FST: fine-tuning that pushes the classifier, and so the features behind it, away from where they were."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nad.data.images import ImageSet
+from nad.defenses.base import DEFENSES
+from nad.defenses.finetune import Tuned
+from nad.errors import NadError
+from nad.models.head import classifier
+from nad.registry import option
+from nad.runtime import Run
+from nad.training import AfterEpoch, Schedule, fit
+
+
+@DEFENSES.register("fst")
+@dataclass(frozen=True, kw_only=True)
+class FST(Tuned):
+    """Start the last linear layer anew and train with cross-entropy + alpha <W, W_given>, at the norm of W_given.
+
+    Source: Min et al., "Towards Stable Backdoor Purification through Feature Shift Tuning", NeurIPS 2023, Algorithm
+    1: alpha 0.1 to 0.2, less where there are many classes. The layer's weights are drawn from U(-1/sqrt(d), 1/sqrt(d))
+    for d features, its bias stays.
+
+    Deviation: augmentation and batch of this library's recipes.
+    """
+
+    epochs: int | None = option(10, "passes over the clean images")
+    lr: float | Literal["auto"] | None = option(0.01, "first learning rate; auto chooses it on held-out images")
+    schedule: Schedule | None = option("cosine", "how the learning rate falls")
+    alpha: float = option(0.1, "weight of the inner product of the new classifier with the given one")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.alpha >= 0:
+            raise NadError(f"fst: expected alpha >= 0, got {self.alpha:g}")
+
+    def trained(
+        self, model: nn.Module, images: ImageSet, run: Run, watch: AfterEpoch | None = None
+    ) -> list[dict[str, Any]]:
+        last = classifier(model.to(run.torch_device), len(images.classes))
+        given, bound = last.weight.detach().clone(), 1 / math.sqrt(last.in_features)
+        drawn = torch.rand(given.shape, generator=run.generator("fst")) * 2 * bound - bound
+        with torch.no_grad():
+            last.weight.copy_(drawn)
+
+        def rescale() -> None:
+            with torch.no_grad():
+                last.weight.mul_(given.norm() / last.weight.norm())
+
+        def step(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            rescale()  # after the step before
+            ce = F.cross_entropy(net(x).float(), y)
+            inner = (last.weight * given).sum()
+            return {"loss": ce + self.alpha * inner, "ce": ce, "inner": inner}
+
+        history = fit(model, images, self.how(), run, step, watch, self.spec_name)
+        rescale()
+        return history

@@ -1,0 +1,53 @@
+"""Students and where their teachers come from."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from nad.data.images import ImageSet
+from nad.defenses.base import Defense, Outcome
+from nad.defenses.finetune import Finetune
+from nad.defenses.scratch import Scratch
+from nad.defenses.trained import Trained
+from nad.errors import NadError
+from nad.models.checkpoints import load
+from nad.registry import option
+from nad.runtime import Run
+
+GENTLE = 0.01  # the student's learning rate beside a teacher that has none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught(Trained):
+    """A defense that trains the network as the student of a teacher, which another defense makes of it."""
+
+    teacher: Literal["given"] | Defense = option(
+        Finetune(), "the defense that makes the teacher; given is the network as it came"
+    )
+    teacher_checkpoint: str | None = option(None, "a file with the teacher instead", local=True)
+    teacher_model: str | None = option(None, "the teacher's architecture (with teacher_checkpoint or teacher=scratch)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.teacher_model and not (self.teacher_checkpoint or isinstance(self.teacher, Scratch)):
+            raise NadError(f"{self.spec_name}: teacher_model needs teacher_checkpoint=FILE or teacher=scratch")
+
+    def taught(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
+        """The teacher, made from `model` and `images` or loaded."""
+        if self.teacher_checkpoint:
+            return Outcome(load(self.teacher_checkpoint, self.teacher_model, len(images.classes)).model, self)
+        if isinstance(self.teacher, str):
+            return Outcome(model, self)
+        method = self.teacher
+        if isinstance(method, Trained):
+            method = replace(method.inheriting(self), folds=method.folds or 1)
+        if isinstance(method, Scratch) and self.teacher_model:
+            method = replace(method, model=self.teacher_model)
+        return method(model, images, run)  # the run's own seed: the teacher is what the same method gives alone
+
+
+def gentler(teacher: Defense | None) -> float:
+    """The student's rate: a fifth of the teacher's, so that the teaching erases and the rate keeps what was learnt."""
+    lr = getattr(teacher, "lr", None)
+    return lr / 5 if isinstance(lr, float) else GENTLE

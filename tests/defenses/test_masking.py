@@ -1,0 +1,129 @@
+"""Masks of ANP and RNP, and pruning by them (G15)."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nad.data.images import ImageSet
+from nad.defenses import DEFENSES
+from nad.defenses.masking import prune, scaled, scales
+from nad.errors import NadError
+from nad.models.create import create
+from nad.runtime import Run
+
+RUN = Run(seed=2, device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    pixels = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return ImageSet(pixels, torch.arange(64) % 4, tuple("abcd"))
+
+
+def test_every_scale_is_found_and_a_network_without_batchnorm_is_refused():
+    model = create("wrn-10-1", 4)
+    shapes = {n: p.shape for n, p in model.named_parameters()}
+    assert sum(shapes[n].numel() for n in scales(model, "anp")) == sum(
+        m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d)
+    )
+    assert scales(nn.BatchNorm2d(3), "anp") == ["weight"]
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(NadError, match="rnp masks BatchNorm channels and the network has no BatchNorm"):
+        scales(plain, "rnp")
+
+
+@pytest.mark.parametrize("name", ["anp", "rnp"])
+def test_a_network_without_batchnorm_is_refused(name, images):
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(NadError, match=f"{name} masks BatchNorm channels"):
+        DEFENSES.create(name)(plain, images, RUN)
+
+
+def test_scaling_is_multiplying_the_parameters_and_remembers_no_statistics():
+    model = create("wrn-10-1", 4).train()
+    x = torch.rand(8, 3, 16, 16)
+    name = scales(model, "anp")[0]
+    factor = torch.rand(dict(model.named_parameters())[name].shape)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    answer = scaled(model, {name: factor}, x)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        dict(other.named_parameters())[name].mul_(factor)
+    assert torch.allclose(answer, other(x), atol=1e-6)
+
+
+def test_pruning_sets_the_scales_below_the_threshold_to_zero_and_nothing_else():
+    model = create("wrn-10-1", 4)
+    names = scales(model, "anp")
+    parameters = dict(model.named_parameters())
+    masks = {n: torch.ones_like(parameters[n]) for n in names}
+    masks[names[0]][[1, 3]] = torch.tensor([0.2, 0.299])
+    masks[names[1]][0] = 0.3
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    assert prune(model, masks, 0.3) == 2
+    changed = {k: (v != before[k]).nonzero().flatten().tolist() for k, v in model.state_dict().items()}
+    assert {k: v for k, v in changed.items() if v} == {names[0]: [1, 3]}
+    assert parameters[names[0]][[1, 3]].tolist() == [0, 0]
+    assert prune(model, masks, 0.0) == 0
+
+
+class Two(nn.Module):
+    """Two channels behind BatchNorm that are the image's means; the second one alone tells the classes apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pad(self.bn(x[:, :2]).mean((2, 3)), (0, 0))
+
+
+def test_anps_change_of_the_weights_rises_the_loss_the_most():
+    """One step by hand: the change of the sign of the gradient, at full size after one ascent, kept within eps."""
+    images = ImageSet(torch.full((32, 3, 4, 4), 90, dtype=torch.uint8), torch.arange(32) % 2, ("a", "b"))
+    images.pixels[1::2, 1] = 200
+    images.pixels[0::2, 0] = 200
+    seen = []
+
+    class Watched(Two):
+        def forward(self, x):
+            seen.append((self.bn.weight.detach().clone(), self.bn.bias.detach().clone()))
+            return super().forward(x)
+
+    model = Watched()
+    with torch.no_grad():
+        model.bn.bias.fill_(0.5)
+    method = DEFENSES.create("anp:steps=1,eps=0.4,threshold=0.1,augment=none,batch=32")
+    masks = method.masks(model, images, RUN)
+    start, clean, changed = seen[0], seen[1], seen[2]
+    assert torch.equal(clean[0], torch.ones(2))
+    assert (start[0] - 1).abs().max() <= 0.4
+    # Smaller scales make both classes harder to tell apart, so the change lowers them by eps, or what eps allows.
+    assert np.allclose(changed[0].numpy(), np.clip(start[0].numpy() - 1 - 0.4, -0.4, 0.4) + 1)
+    assert all(m.min() >= 0 and m.max() <= 1 for m in masks.values())
+
+
+def test_rnp_masks_what_relearning_does_without(images):
+    method = DEFENSES.create("rnp:epochs=2,unlearn_epochs=2,threshold=0.5,batch=32")
+    masks = method.masks(create("wrn-10-1", 4), images, RUN)
+    values = torch.cat([m.flatten() for m in masks.values()])
+    assert values.min() >= 0
+    assert values.max() <= 1
+    assert values.std() > 0
+
+
+def test_a_threshold_that_leaves_nothing_is_refused(images, monkeypatch):
+    method, model = DEFENSES.create("rnp:threshold=0.5"), create("wrn-10-1", 4)
+    parameters = dict(model.named_parameters())
+    nothing = {name: torch.zeros_like(parameters[name]) for name in scales(model, "rnp")}
+    monkeypatch.setattr(type(method), "masks", lambda *a: nothing)
+    with pytest.raises(NadError, match=r"threshold=0.5 prunes every channel; choose a lower one"):
+        method(model, images, RUN)
+    for name in ("anp", "rnp"):
+        with pytest.raises(NadError, match=rf"{name}: expected threshold in \[0, 1\], got 1.5"):
+            DEFENSES.create(f"{name}:threshold=1.5")

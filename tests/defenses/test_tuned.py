@@ -1,0 +1,134 @@
+"""Fine-tuning in its forms: last layer, smoothed, mixed up, with a shifted classifier; and logits distilled."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nad.data.images import ImageSet
+from nad.defenses import DEFENSES
+from nad.errors import NadError
+from nad.models.create import create
+from nad.runtime import Run
+from nad.seeding import derive
+
+RUN = Run(seed=3, device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    pixels = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return ImageSet(pixels, torch.arange(64) % 4, tuple("abcd"))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return create("wrn-10-1", 4)
+
+
+def purified(text: str, model: nn.Module, images: ImageSet) -> nn.Module:
+    return DEFENSES.create(text)(model, images, RUN).model
+
+
+def test_the_last_layer_alone_is_trained(model, images):
+    before = model.state_dict()
+    after = purified("finetune:layers=last,lr=0.1,epochs=2,batch=16", model, images).state_dict()
+    assert {k for k, v in after.items() if not torch.equal(v, before[k])} == {"fc.weight", "fc.bias"}
+
+
+def test_smoothing_and_flatness_change_the_result_and_their_absence_does_not(model, images):
+    plain = "finetune:lr=0.1,epochs=2,batch=16"
+    weights = {
+        text: purified(text, model, images).fc.weight
+        for text in (plain, f"{plain},smoothing=0", f"{plain},rho=0", f"{plain},smoothing=0.1", f"{plain},rho=1")
+    }
+    base, *others = weights.values()
+    assert [torch.equal(base, other) for other in others] == [True, True, False, False]
+
+
+def test_ft_sam_is_fine_tuning_with_both(model, images):
+    short = "lr=0.05,epochs=2,batch=16"
+    one = purified(f"ft-sam:{short}", model, images).state_dict()
+    two = purified(f"finetune:{short},schedule=cosine,rho=2,smoothing=0.1", model, images).state_dict()
+    assert all(torch.equal(v, two[k]) for k, v in one.items())
+
+
+def test_cutout_is_fine_tuning_with_a_hole(model, images):
+    one = purified("cutout:lr=0.05,epochs=1,batch=16", model, images).fc.weight
+    assert torch.equal(one, purified("finetune:lr=0.05,epochs=1,batch=16,augment=cutout3", model, images).fc.weight)
+
+
+def test_mixups_loss_by_hand(model):
+    method = DEFENSES.create("mixup:alpha=0.4,lr=0.1")
+    x, y = torch.rand(8, 3, 16, 16), torch.arange(8) % 4
+    step = method.step(model.eval(), RUN)
+    seen = []
+    with torch.no_grad():
+        loss = step(lambda mixed: seen.append(mixed) or model(mixed), x, y)["loss"]
+        weight = np.random.default_rng(derive(RUN.seed, "mixup")).beta(0.4, 0.4)
+        pairs = torch.randperm(8, generator=RUN.generator("pairs"))
+        assert torch.allclose(seen[0], weight * x + (1 - weight) * x[pairs])
+        logits = model(seen[0]).log_softmax(1)
+    rows = torch.arange(8)
+    expected = -(weight * logits[rows, y] + (1 - weight) * logits[rows, y[pairs]]).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_fst_keeps_the_classifiers_norm_and_turns_it_away(model, images):
+    given = model.fc.weight.detach().clone()
+    outcome = DEFENSES.create("fst:alpha=0.5,lr=0.1,epochs=8,batch=16")(model, images, RUN)
+    found = outcome.model.fc.weight
+    assert found.norm().item() == pytest.approx(given.norm().item(), rel=1e-5)
+    free = DEFENSES.create("fst:alpha=0,lr=0.1,epochs=8,batch=16")(model, images, RUN).model.fc.weight
+    assert F.cosine_similarity(found.flatten(), given.flatten(), 0) < F.cosine_similarity(
+        free.flatten(), given.flatten(), 0
+    )
+    assert outcome.history[-1]["inner"] < outcome.history[0]["inner"]
+
+
+def test_fst_starts_with_a_classifier_drawn_anew(model, images, monkeypatch):
+    seen = []
+    monkeypatch.setattr("nad.defenses.fst.fit", lambda net, *a: seen.append(net.fc.weight.detach().clone()) or [])
+    DEFENSES.create("fst")(model, images, RUN)
+    assert seen[0].abs().max() <= 1 / 8
+    assert seen[0].abs().max() > 0.9 / 8
+    assert not torch.allclose(seen[0], model.fc.weight)
+
+
+def test_logits_are_distilled_by_the_formula(model, images, monkeypatch):
+    steps = []
+    monkeypatch.setattr("nad.defenses.kd.fit", lambda net, im, how, run, step, **k: steps.append((net, step)) or [])
+    DEFENSES.create("kd:teacher=(finetune:lr=0.1,epochs=1),batch=16,lr=0.01,weight=0.7,temperature=3")(
+        model, images, RUN
+    )
+    net, step = steps[0]
+    teacher = purified("finetune:lr=0.1,epochs=1,batch=16", model, images)
+    x, y = images.pixels[:8].float() / 255, images.labels[:8]
+    net.eval()
+    with torch.no_grad():
+        loss = step(net, x, y)["loss"].item()
+        mine, theirs = net(x), teacher(x)
+        p = (theirs / 3).softmax(1)
+        kl = (p * (p.log() - (mine / 3).log_softmax(1))).sum(1).mean()
+        expected = 0.3 * F.cross_entropy(mine, y) + 0.7 * 9 * kl
+    assert loss == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("finetune:smoothing=1", r"finetune: expected smoothing in \[0, 1\), got 1"),
+        ("finetune:rho=-1", "expected rho >= 0, got -1"),
+        ("mixup:alpha=0", "mixup: expected alpha > 0, got 0"),
+        ("fst:alpha=-1", "fst: expected alpha >= 0, got -1"),
+        ("kd:weight=2", r"kd: expected weight in \[0, 1\] and temperature > 0, got 2 and 4"),
+        ("kd:teacher=given", "kd: teacher=given would teach the network its own answers; name a defense"),
+        ("sau:eps=0", r"sau: expected eps in \(0, 1\], steps >= 1 and stride > 0, got 0, 5 and 0.2"),
+        ("i-bau:portion=0", r"i-bau: expected portion in \(0, 1\], fixed_point >= 0 and radius > 0, got 0, 5 and 10"),
+        ("nad:rounds=0", "nad: expected rounds >= 1, got 0"),
+    ],
+)
+def test_options_out_of_range(spec, message):
+    with pytest.raises(NadError, match=message):
+        DEFENSES.create(spec)

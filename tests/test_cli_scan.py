@@ -1,0 +1,54 @@
+"""`nad scan`, and the oracle of `nad purify`, as a user meets them."""
+
+import numpy as np
+from PIL import Image
+
+from nad.results import read_json
+
+
+def test_scan_prints_a_row_a_class_and_no_verdict(nad, victim, tiny):
+    how = ("--data", tiny, "--method", "neural-cleanse:epochs=3,images=64", "--clean", 0.5)
+    ran = nad("scan", victim, *how)
+    assert ran.code == 0, ran.err
+    assert all(name in ran.out for name in ("go", "left", "right", "stop", "mask", "anomaly", "outliers", "smallest"))
+    result = nad("scan", victim, *how, "--json").json
+    assert [row["class"] for row in result["scores"]["rows"]] == ["go", "left", "right", "stop"]
+    assert result["data"]["clean"]["count"] == 128
+    assert result["method"] == "neural-cleanse:epochs=3,images=64"
+
+
+def test_strip_judges_a_folder_of_pictures_by_name(nad, victim, tiny, tmp_path):
+    for i in range(3):
+        Image.fromarray(np.full((20, 20, 3), 80 * i, dtype=np.uint8)).save(tmp_path / f"asked-{i}.png")
+    how = ("--data", tiny, "--method", "strip:overlays=5", "--clean", 0.5, "--inputs", tmp_path)
+    rows = nad("scan", victim, *how, "--json").json["scores"]["rows"]
+    assert [row["input"] for row in rows] == [f"asked-{i}.png" for i in range(3)]
+    assert "asked-2.png" in nad("scan", victim, *how).out
+
+
+def test_scan_says_what_is_missing(nad, victim, tiny, tmp_path):
+    ran = nad("scan", victim, "--data", tiny, "--method", "strip", "--clean", 0.5)
+    assert ran.code == 2
+    assert "strip judges inputs; give some, --inputs FOLDER" in ran.err
+    ran = nad("scan", victim, "--data", tiny, "--method", "stripe")
+    assert "did you mean strip" in ran.err
+    ran = nad("scan", victim, "--data", tiny, "--method", "strip", "--clean", 0.5, "--inputs", tmp_path)
+    assert "is empty; expected pictures, or a data source" in ran.err
+
+
+def test_the_oracle_is_labelled_wherever_it_is_printed(nad, victim, tiny, tmp_path):
+    out = tmp_path / "out"
+    how = ("--data", tiny, "--clean", 0.5, "--attack", "card", "--oracle", "card", "--out", out)
+    ran = nad("purify", victim, *how, "--method", "finetune:lr=0.01,epochs=1,batch=16")
+    assert ran.code == 0, ran.err
+    assert "oracle:" in ran.out
+    results = read_json(out / "result.json")
+    assert [r["configuration"]["name"] for r in results] == ["finetune", "oracle"]
+    assert (out / "2-oracle" / "model.safetensors").is_file()
+
+
+def test_detectors_are_listed(nad):
+    ran = nad("list", "detectors")
+    assert "neural-cleanse" in ran.out
+    assert "strip" in ran.out
+    assert set(nad("list", "detectors", "--json").json["detectors"]) == {"neural-cleanse", "strip"}
