@@ -25,7 +25,7 @@ SETTINGS = {  # short; what is chosen on held-out images is chosen once
     "finetune": "finetune:lr=0.1,epochs=5",
     "fst": "fst:epochs=6,lr=0.05",
     "ft-sam": "ft-sam:epochs=5,lr=0.05",
-    "i-bau": "i-bau:epochs=4,batch=64,portion=0.3",
+    "i-bau": "i-bau:epochs=12,batch=64,portion=0.1,fixed_point=2",
     "kd": f"kd:{TEACHER},epochs=5,lr=0.02",
     "mcr": "mcr:epochs=10,t=0.5,lr=0.05",
     "mesa": "mesa:generator_epochs=10,levels=0.9,lr=0.05,portion=0.1,epochs=5,size=4",
