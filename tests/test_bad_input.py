@@ -383,7 +383,7 @@ def test_too_few_images_for_the_batch(refused: Refused, method: str) -> None:
 
 def test_too_few_images_to_choose_with(refused: Refused) -> None:
     line = PURIFY.replace("0.5", "0.01").replace(FAST, "nad:batch=2")
-    refused(line, "choosing needs at least 2 clean images of every class", "set lr and beta yourself")
+    refused(line, "choosing needs at least 2 clean images of every class", "set what is auto yourself")
 
 
 def test_a_folder_without_splits_takes_no_clean_fraction(refused: Refused) -> None:

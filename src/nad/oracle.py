@@ -34,6 +34,10 @@ class Oracle(Tuned):
     portion: float = option(0.01, "part of a batch that carries the trigger; one image at least")
     attack: Attack | None = option(None, "the trigger", local=True)
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.portion <= 1:
@@ -48,7 +52,8 @@ class Oracle(Tuned):
 
         def step(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
             rows = torch.randperm(len(x), generator=draws)[: max(1, round(self.portion * len(x)))].to(x.device)
-            shown = attack.apply((x[rows] * 255).round().byte(), rows, "test")
+            which = torch.randint(2**31, (len(rows),), generator=draws)  # what differs by image is drawn anew each time
+            shown = attack.apply((x[rows] * 255).round().byte(), which, "test")
             x = x.clone()
             x[rows] = shown.float() / 255
             return {"loss": F.cross_entropy(net(x).float(), y)}

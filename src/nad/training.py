@@ -252,11 +252,13 @@ def predictions(model: nn.Module, images: ImageSet, run: Run) -> Tensor:
 def re_estimated(model: nn.Module, images: ImageSet, run: Run) -> nn.Module:
     """`model`, in eval mode, with BatchNorm statistics of `images` alone.
 
-    They are means over batches, weighted by their size: of one batch exact, of several without the variance between.
+    They are means over batches in a random order, weighted by their size: of one batch exact, of several without the
+    variance between them.
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     given = [(layer, layer.momentum) for layer in layers]
     device, seen = run.torch_device, 0
+    images = images.subset(torch.randperm(len(images), generator=run.generator("statistics")))  # not class by class
     model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     for layer in layers:
         layer.reset_running_stats()

@@ -249,6 +249,15 @@ def test_detector_leaves_what_it_was_given_bit_identical_and_repeats_itself(name
 
 
 @pytest.mark.parametrize("name", list(DETECTORS))
+def test_detector_takes_half_precision(name, images):
+    given = create("wrn-10-1", 4).half()
+    before = state(given)
+    detector = DETECTORS.create(quick(name, DETECTORS))
+    assert detector(given, images, Run(seed=1), images if detector.takes_inputs else None).rows
+    assert all(torch.equal(v, before[k]) for k, v in given.state_dict().items())
+
+
+@pytest.mark.parametrize("name", list(DETECTORS))
 def test_detector_refuses_poison(name, model, images):
     poisoned = ATTACKS.create("badnets").poison(images, Run())
     with pytest.raises(NadError, match="takes clean images only, got 6 poisoned ones"):

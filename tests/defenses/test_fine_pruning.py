@@ -95,5 +95,7 @@ def test_ratios_that_leave_nothing_are_refused():
     for ratio in (1, 1.5, -0.1):
         with pytest.raises(NadError, match=r"expected ratio in \[0, 1\), got .*; 1 would prune every channel"):
             DEFENSES.create(f"fine-pruning:ratio={ratio}")
+    with pytest.raises(NadError, match=r"ratio=0.9 prunes every one of 4 channels; choose a lower one"):
+        DEFENSES.create("fine-pruning:ratio=0.9,tune=false")(Means(), white(), RUN)
     with pytest.raises(NadError, match=r"expected accuracy in \[0, 1\], got 81"):
         DEFENSES.create("fine-pruning:accuracy=81")

@@ -43,10 +43,10 @@ def test_the_perturbation_is_one_for_all_images_and_no_longer_than_its_radius():
     images = ImageSet(torch.randint(0, 256, (32, 3, 16, 16), dtype=torch.uint8), torch.arange(32) % 4, tuple("abcd"))
     model = create("wrn-10-1", 4)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    for radius in (0.5, 1e6):
+    for radius in (0.5, None):
         delta = IBAU(radius=radius, inner_lr=100.0, batch=16).perturbation(model, images, RUN)
         assert delta.shape == (1, 3, 16, 16)
-        assert 0 < delta.norm() <= radius * 1.0001
+        assert 0 < delta.norm() <= (radius or 1e6) * 1.0001
     x = images.pixels.float() / 255
     with torch.no_grad():
         answers = model.eval()(x).argmax(1)
@@ -54,6 +54,17 @@ def test_the_perturbation_is_one_for_all_images_and_no_longer_than_its_radius():
         assert loss(model(x + delta), answers) > loss(model(x), answers)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_images_stored_by_class_are_mixed(monkeypatch):
+    labels = torch.arange(32).div(8, rounding_mode="floor")
+    images = ImageSet(torch.randint(0, 256, (32, 3, 16, 16), dtype=torch.uint8), labels, tuple("abcd"))
+    seen, original = [], IBAU.perturbation
+    monkeypatch.setattr(IBAU, "perturbation", lambda *given: seen.append(given[2]) or original(*given))
+    IBAU(epochs=1, batch=8)(create("wrn-10-1", 4), images, RUN)
+    assert seen
+    assert all(len(batch.unique()) > 1 for part in seen for batch in part.labels.split(8))
+    assert sorted(seen[0].labels.tolist()) == labels.tolist()
 
 
 def test_batchnorm_keeps_its_statistics():

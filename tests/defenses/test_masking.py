@@ -14,6 +14,7 @@ from nad.defenses.masking import prune, scaled, scales
 from nad.errors import NadError
 from nad.models.create import create
 from nad.runtime import Run
+from nad.training import fit
 
 RUN = Run(seed=2, device="cpu", precision="fp32")
 
@@ -115,6 +116,45 @@ def test_rnp_masks_what_relearning_does_without(images):
     assert values.min() >= 0
     assert values.max() <= 1
     assert values.std() > 0
+
+
+def test_unlearning_stops_once_the_images_are_forgotten(images, monkeypatch):
+    """In train mode, where the masks are learned: at 0.2 of the answers right, or at the last epoch."""
+    histories = []
+    monkeypatch.setattr("nad.defenses.rnp.fit", lambda *given: histories.append(fit(*given)))
+    for forgotten, lr in ((0.2, 0.05), (0.0, 1e-6)):
+        method = DEFENSES.create(f"rnp:epochs=1,unlearn_epochs=8,unlearn_lr={lr},forgotten={forgotten},batch=16")
+        method.masks(create("wrn-10-1", 4), images, RUN)
+    ends, never = histories
+    assert ends[-1]["right"] <= 0.2 or len(ends) == 8
+    assert all(record["right"] > 0.2 for record in ends[:-1])
+    assert len(ends) < 8
+    assert len(never) == 8
+
+
+class Dropping(nn.Module):
+    """A network with dropout, which draws by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5)
+        )
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.layers(x))
+
+
+@pytest.mark.parametrize("spec", ["anp:steps=3,batch=32,threshold=0.5", "rnp:epochs=2,unlearn_epochs=1,threshold=0.5"])
+def test_what_dropout_draws_comes_from_the_seed_too(spec, images):
+    method, model = DEFENSES.create(spec), Dropping()
+    kept = torch.get_rng_state()
+    one = method.masks(copy.deepcopy(model), images, RUN)
+    assert torch.equal(torch.get_rng_state(), kept)
+    torch.rand(5)
+    two = method.masks(copy.deepcopy(model), images, RUN)
+    assert all(torch.equal(mask, two[name]) for name, mask in one.items())
 
 
 def test_a_threshold_that_leaves_nothing_is_refused(images, monkeypatch):

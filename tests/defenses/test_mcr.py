@@ -50,6 +50,15 @@ def test_it_starts_as_a_curve_that_stays_where_it_is(kind):
         assert made.weights(t)[0][0].tolist() == pytest.approx((1, 2))
 
 
+def test_statistics_of_images_stored_by_class_are_those_of_all_of_them():
+    labels = torch.arange(1000).div(500, rounding_mode="floor")  # a batch of each class, black and white
+    pixels = (labels * 255).to(torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4).contiguous()
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    re_estimated(model, ImageSet(pixels, labels, ("a", "b")), RUN)
+    assert model[0].running_mean.tolist() == pytest.approx([0.5] * 3, abs=1e-4)
+    assert model[0].running_var.tolist() == pytest.approx([0.25] * 3, abs=0.01)
+
+
 def test_only_the_middle_is_trained_and_t_is_drawn_for_every_pass():
     made = curve().train()
     x, points = torch.tensor([[1.0, 0.0]]), []
@@ -80,7 +89,7 @@ def test_statistics_are_those_of_all_images_however_they_are_cut(batch, monkeypa
     found = re_estimated(model, images, RUN)[0]
     pixels = images.pixels.float() / 255
     assert torch.allclose(found.running_mean, pixels.mean((0, 2, 3)), atol=1e-5)
-    parts = pixels.split(batch)
+    parts = pixels[torch.randperm(40, generator=RUN.generator("statistics"))].split(batch)
     variance = sum(len(p) * p.transpose(0, 1).flatten(1).var(1) for p in parts) / 40
     assert torch.allclose(found.running_var, variance, atol=1e-5)
     assert found.momentum == 0.3

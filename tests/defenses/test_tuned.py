@@ -132,3 +132,35 @@ def test_logits_are_distilled_by_the_formula(model, images, monkeypatch):
 def test_options_out_of_range(spec, message):
     with pytest.raises(NadError, match=message):
         DEFENSES.create(spec)
+
+
+@pytest.mark.parametrize("name", ["mixup", "fst", "sau", "i-bau", "mesa", "neural-cleanse", "scratch", "mcr"])
+def test_what_draws_in_every_pass_takes_no_sharpness(name):
+    with pytest.raises(NadError, match=f"{name} has no option 'rho'"):
+        DEFENSES.create(f"{name}:rho=1")
+
+
+def test_what_cannot_be_chosen_is_refused():
+    with pytest.raises(NadError, match="scratch chooses no learning rate"):
+        DEFENSES.create("scratch:lr=auto")
+
+
+@pytest.mark.parametrize(("spec", "rate"), [("sau", 1e-4), ("i-bau", 1e-3), ("sau:optimizer=sgd", 0.05), ("fst", 0.01)])
+def test_rates_that_are_chosen_from_are_of_the_methods_own_size(spec, rate):
+    assert rate in DEFENSES.create(spec).rates
+    assert list(DEFENSES.create(spec).rates) == sorted(DEFENSES.create(spec).rates)
+
+
+def test_a_layer_that_cannot_be_drawn_anew_is_refused():
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+            self.fc = nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x.mean((2, 3)) * self.scale)
+
+    images = ImageSet(torch.zeros(16, 3, 8, 8, dtype=torch.uint8), torch.arange(16) % 4, tuple("abcd"))
+    with pytest.raises(NadError, match="scratch: Own does not say how its scale is drawn; pass model=NAME"):
+        DEFENSES.create("scratch:epochs=1,batch=8")(Own(), images, Run())

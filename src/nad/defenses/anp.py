@@ -23,8 +23,9 @@ class ANP(Masked):
     masks down the gradient of `alpha` * clean loss + (1 - alpha) * loss under that change.
 
     Source: Wu and Wang, "Adversarial Neuron Pruning Purifies Backdoored Deep Models", NeurIPS 2021, Algorithm 1; 2,000
-    steps of 128 images, eps 0.4, alpha 0.2, SGD at 0.2 with momentum 0.9. Deviation: the threshold is chosen on
-    held-out clean images and not by the attack's success.
+    steps of 128 images, eps 0.4, alpha 0.2, SGD at 0.2 with momentum 0.9. Deviations: changes stay within
+    eps, as in Equation 5, where the released code's do not; the threshold is chosen on held-out clean images and not by
+    the attack's success.
     """
 
     eps: float = option(0.4, "the most that a channel's scale or bias is changed, relative to itself")

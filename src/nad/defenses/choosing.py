@@ -43,8 +43,8 @@ def folds(images: ImageSet, fraction: float, run: Run, count: int | None = None)
     least = min(images.counts())
     if least < 2:
         raise NadError(
-            "choosing needs at least 2 clean images of every class; add images, or set lr and beta yourself so that "
-            "nothing is chosen"
+            "choosing needs at least 2 clean images of every class; add images, or set what is auto yourself so "
+            "that nothing is chosen"
         )
     count = min(count, least)  # else a part would hold no image of the smallest class
     if count == 1:

@@ -63,7 +63,7 @@ class FinePruning(Finetune):
             answers = []
             for fold, (_, order) in zip(parts, ranked):
                 net = copy.deepcopy(model)
-                cut(net, images, run, order[: round(ratio * count)])
+                cut(net, images, run, order[: self._pruned(ratio, count)])
                 answers.append(right(net, [fold.held], run))
             return torch.cat(answers), {}
 
@@ -73,12 +73,19 @@ class FinePruning(Finetune):
             drop = max(reference.double().mean().item() - self.accuracy, 0.0)
         return most_aggressive([n / count for n in numbers], trial, reference, drop)
 
+    def _pruned(self, ratio: float, count: int) -> int:
+        """How many of `count` channels that is."""
+        number = round(ratio * count)
+        if number >= count:
+            raise NadError(f"fine-pruning: ratio={ratio:g} prunes every one of {count} channels; choose a lower one")
+        return number
+
     def trained(
         self, model: nn.Module, images: ImageSet, run: Run, watch: AfterEpoch | None = None
     ) -> list[dict[str, Any]]:
         assert self.ratio != "auto"
         channels, order = ranking(model, images, run)
-        gone = cut(model, images, run, order[: round(self.ratio * channels.count)])
+        gone = cut(model, images, run, order[: self._pruned(self.ratio, channels.count)])
         if not self.tune:
             return []
         weight = channels.reader.weight

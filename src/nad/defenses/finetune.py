@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome, working_copy
 from nad.defenses.choosing import epochs_by_early_stopping, most_aggressive, right
-from nad.defenses.trained import Trained
+from nad.defenses.trained import Sharpened, Trained
 from nad.errors import NadError
 from nad.models.forward import Fixed
 from nad.models.head import classifier
@@ -24,6 +24,13 @@ RATES = (0.01, 0.02, 0.05, 0.1, 0.2)  # from gentle to aggressive: the learning 
 @dataclass(frozen=True, kw_only=True)
 class Tuned(Trained):
     """A defense that trains the network on the clean images with some step, at a rate that is given or chosen."""
+
+    stop: Literal["never", "early"] = option("never", "early chooses the number of epochs on held-out images")
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """What `lr=auto` chooses from, from gentle to aggressive."""
+        return RATES
 
     def step(self, model: nn.Module, run: Run) -> Step:
         """The loss of a batch; called once for each training, so that what it draws starts anew."""
@@ -51,7 +58,7 @@ class Tuned(Trained):
                 return torch.cat(answers), {"loss": sum(losses) / len(losses)}
 
             reference = right(model, [fold.held for fold in parts], run)
-            lr, notes["lr"] = most_aggressive(RATES, trial, reference, self.allowed_drop)
+            lr, notes["lr"] = most_aggressive(self.rates, trial, reference, self.allowed_drop)
             method = replace(method, lr=lr)
         if self.stop == "early":
             epochs, notes["epochs"] = epochs_by_early_stopping(
@@ -66,7 +73,7 @@ class Tuned(Trained):
 
 @DEFENSES.register("finetune")
 @dataclass(frozen=True, kw_only=True)
-class Finetune(Tuned):
+class Finetune(Tuned, Sharpened):
     """Train the whole network, or its last layer, on the clean images with the cross-entropy alone.
 
     Source: the NAD paper's baseline and teacher (Sections 3.1 and 4.1). `lr=auto` takes the highest of RATES

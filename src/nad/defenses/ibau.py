@@ -29,7 +29,8 @@ class IBAU(Tuned):
 
     Source: Zeng et al., "Adversarial Unlearning of Backdoors via Implicit Hypergradient", ICLR 2022, Algorithm 1:
     rounds of one pass each, inner SGD at 10, fixed point of 5 steps at 0.1, delta on 1 % of a batch, Adam at 1e-3, the
-    network in eval mode throughout.
+    network in eval mode throughout. The ball of its Equation 1, which the released code leaves out, is 10 wide here:
+    without it the perturbation of a small network grows until nothing is learned from it.
     """
 
     epochs: int | None = option(5, "rounds; each is a pass for the perturbation and one for the network")
@@ -39,18 +40,22 @@ class IBAU(Tuned):
     augment: tuple[str, ...] | None = option(None, "list of crop, flip, cutoutN; nothing where nothing is said")
     inner_lr: float = option(10.0, "of the perturbation")
     penalty: float = option(0.001, "weight of the perturbation's squared norm")
-    radius: float = option(10.0, "largest L2 norm of the perturbation")
+    radius: float | None = option(10.0, "largest L2 norm of the perturbation; none is any")
     portion: float = option(0.01, "part of a batch that carries the perturbation; one image at least")
     fixed_point: int = option(5, "steps of the fixed point; 0 ignores how the perturbation answers")
     fixed_point_lr: float = option(0.1, "step of the map whose fixed point the perturbation is")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.portion <= 1 or self.fixed_point < 0 or not self.radius > 0:
+        if not 0 < self.portion <= 1 or self.fixed_point < 0 or (self.radius is not None and not self.radius > 0):
             raise NadError(
                 f"i-bau: expected portion in (0, 1], fixed_point >= 0 and radius > 0, got {self.portion:g}, "
-                f"{self.fixed_point} and {self.radius:g}"
+                f"{self.fixed_point} and {self.radius}"
             )
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
     def how(self) -> Recipe:
         return adjusted(super().how(), optimizer="adam", weight_decay=0.0, augment=self.augment or ())
@@ -59,6 +64,7 @@ class IBAU(Tuned):
         self, model: nn.Module, images: ImageSet, run: Run, watch: AfterEpoch | None = None
     ) -> list[dict[str, Any]]:
         net, draws, device = Fixed(model), run.generator("i-bau"), run.torch_device
+        images = images.subset(torch.randperm(len(images), generator=draws))  # stored by class, as often as not
         first, labels = next(in_order(images.to(device), device, self.how().batch))
         weights = [p for p in model.parameters() if p.requires_grad]
         found = {"delta": self.perturbation(net.to(device), images, run)}
@@ -102,7 +108,7 @@ class IBAU(Tuned):
         return product - product.detach()
 
     def perturbation(self, net: nn.Module, images: ImageSet, run: Run) -> Tensor:
-        """One perturbation for all images, fp32 (1, 3, H, W), after a pass over them; its norm at most `radius`."""
+        """One perturbation for all images, fp32 (1, 3, H, W), after a pass over them."""
         device, batch = run.torch_device, self.how().batch
         net.eval()
         delta = torch.zeros(1, 3, *images.size, device=device, requires_grad=True)
@@ -116,4 +122,4 @@ class IBAU(Tuned):
             optimizer.step()
         net.train()
         delta = delta.detach()
-        return delta * min(1.0, self.radius / (delta.norm().item() + 1e-12))
+        return delta if self.radius is None else delta * min(1.0, self.radius / (delta.norm().item() + 1e-12))

@@ -82,6 +82,12 @@ class Masked(Judged):
         self, model: nn.Module, images: ImageSet, run: Run, steps: int, loss: Callable[[Masks, Tensor, Tensor], Tensor]
     ) -> Masks:
         """Masks within [0, 1] that lower `loss(masks, x, y)`, by SGD with momentum 0.9; `model` runs in train mode."""
+        with run.seeded("masks"):
+            return self._learned(model, images, run, steps, loss)
+
+    def _learned(
+        self, model: nn.Module, images: ImageSet, run: Run, steps: int, loss: Callable[[Masks, Tensor, Tensor], Tensor]
+    ) -> Masks:
         model.to(run.torch_device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         parameters = dict(model.named_parameters())
         masks = {n: torch.ones_like(parameters[n]).requires_grad_() for n in scales(model, self.spec_name)}

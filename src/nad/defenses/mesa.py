@@ -26,14 +26,14 @@ class MESA(Tuned):
 
     Source: Qiao et al., "Defending Neural Backdoors via Generative Distribution Modeling", NeurIPS 2019: three
     generators (levels 0.9, 0.8, 0.5), taken in turn from epoch to epoch; SGD at 1e-3 over 10 epochs, patches on 1 % of
-    the images. Deviations: the target is not known here, so every class has its generators and each patched image
-    gets one of a random class; the network's own clean images, and not test images, are what generators see.
+    the images. Deviations: the target is not known here, so every class has its generators and its share of
+    each batch; the network's own clean images, and not test images, are what generators see.
     """
 
     epochs: int | None = option(10, "passes over the clean images")
     lr: float | Literal["auto"] | None = option(1e-3, "first learning rate; auto chooses it on held-out images")
     schedule: Schedule | None = option("constant", "how the learning rate falls")
-    portion: float = option(0.01, "part of a batch that carries a patch; one image at least")
+    portion: float = option(0.01, "part of a batch that carries a patch of each class; all of them half of it at most")
     size: int = option(3, "side of the patch in pixels")
     levels: tuple[float, ...] = option((0.9, 0.8, 0.5), "a generator each: probability beyond which more is no gain")
     generator_epochs: int = option(10, "passes over the clean images for each generator")
@@ -43,6 +43,10 @@ class MESA(Tuned):
         if not 0 < self.portion <= 1:
             raise NadError(f"mesa: expected portion in (0, 1], got {self.portion:g}")
         self.staircase()
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
     def staircase(self) -> Staircase:
         return Staircase(size=self.size, levels=self.levels, epochs=self.generator_epochs)
@@ -55,12 +59,12 @@ class MESA(Tuned):
         turn = {"epoch": 0}
 
         def step(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-            rows = torch.randperm(len(x), generator=draws)[: max(1, round(self.portion * len(x)))].to(x.device)
-            noise = torch.rand(count, max(len(rows), ENOUGH), NOISE, generator=draws).to(x.device)
+            each = min(max(1, round(self.portion * len(x))), max(1, len(x) // 2 // count))
+            rows = torch.randperm(len(x), generator=draws)[: each * count].to(x.device)
+            noise = torch.rand(count, max(each, ENOUGH), NOISE, generator=draws).to(x.device)
             patches = makers[turn["epoch"] % len(makers)](noise)
-            which = torch.randint(count, (len(rows),), generator=draws).to(x.device)
             x = x.clone()
-            x[rows] = pasted(x[rows], patches[which, torch.arange(len(rows), device=x.device)], draws)
+            x[rows] = pasted(x[rows], patches[:, :each].flatten(0, 1)[: len(rows)], draws)
             return {"loss": F.cross_entropy(net(x).float(), y)}
 
         def after(epoch: int, net: nn.Module, record: dict[str, Any]) -> bool:

@@ -43,6 +43,7 @@ class NAD(Taught):
     p: float = option(2.0, "exponent of the attention map")
     stages: tuple[str, ...] | None = option(None, "module names to tap; found by probing where nothing is said")
     start: Defense | None = option(None, "what makes the network that the student starts as; none is the given one")
+    stop: Literal["never", "early"] = option("never", "early chooses the number of epochs on held-out images")
     rounds: int = option(1, "students one after another, each with a teacher made of the one before (Appendix G)")
 
     def __post_init__(self) -> None:

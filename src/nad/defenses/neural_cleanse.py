@@ -128,6 +128,8 @@ def success(model: nn.Module, images: ImageSet, found: Triggers, target: int, ru
     with evaluating(model), run.inference():
         for x, y in in_order(images.to(device), device):
             x = x[y != target]
+            if not len(x):
+                continue
             hits += int((model(found.stamped(x, torch.full((len(x),), target))).argmax(1) == target).sum())
             count += len(x)
     return hits / count

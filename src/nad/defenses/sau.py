@@ -50,6 +50,10 @@ class SAU(Tuned):
                 f"{self.stride:g}"
             )
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return (1e-5, 3e-5, 1e-4, 3e-4, 1e-3) if self.optimizer == "adam" else super().rates
+
     def how(self) -> Recipe:
         return adjusted(super().how(), optimizer=None if self.optimizer == "sgd" else "adam")
 
@@ -58,11 +62,10 @@ class SAU(Tuned):
     ) -> list[dict[str, Any]]:
         given = copy.deepcopy(model).to(run.torch_device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         given.requires_grad_(False)
-        draws = run.generator("sau")
 
         def step(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
             with run.fabric.autocast():  # `net` is watched by Fabric, which allows no gradient but the training step's
-                near = self.shared(model, given, x, y, draws)
+                near = self.shared(model, given, x, y)
             ce = F.cross_entropy(net(x).float(), y)
             with run.inference():
                 wrong = given(near).argmax(1)
@@ -72,11 +75,10 @@ class SAU(Tuned):
 
         return fit(model, images, self.how(), run, step, watch, self.spec_name)
 
-    def shared(self, net: nn.Module, given: nn.Module, x: Tensor, y: Tensor, draws: torch.Generator) -> Tensor:
+    def shared(self, net: nn.Module, given: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Images within eps of `x` that both networks get wrong in the same way, as far as `steps` steps lead."""
         low, high = (x - self.eps).clamp_(min=0), (x + self.eps).clamp_(max=1)
-        start = (torch.rand(x.shape, generator=draws).to(x.device) * 2 - 1) * self.eps
-        near = torch.clamp(x + start, low, high)
+        near = high
         with evaluating(net), torch.enable_grad():
             for _ in range(self.steps):
                 near = near.detach().requires_grad_()
@@ -95,7 +97,7 @@ def divergence(one: Tensor, two: Tensor) -> Tensor:
 
 
 def unlearning(logits: Tensor, wrong: Tensor, labels: Tensor) -> Tensor:
-    """The mean of -log(1 - p_c) over the images whose class c in `wrong` is not their label; 0 where there is none."""
+    """The mean over the batch of -log(1 - p_c) where the class c in `wrong` is not the label, and of 0 where it is."""
     fooled = wrong != labels
     others = logits.log_softmax(1).scatter(1, wrong[:, None], -torch.inf).logsumexp(1)  # log(1 - p_c)
-    return -(others * fooled).sum() / fooled.sum().clamp(min=1)
+    return -torch.where(fooled, others, 0.0).mean()

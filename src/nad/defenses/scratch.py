@@ -10,6 +10,7 @@ from torch import nn
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome
 from nad.defenses.trained import Trained
+from nad.errors import NadError
 from nad.models.create import create
 from nad.registry import option
 from nad.runtime import Run
@@ -30,6 +31,11 @@ class Scratch(Trained):
     schedule: Schedule | None = option("onecycle", "how the learning rate falls")
     model: str | None = option(None, "another architecture; the given network's own where nothing is said")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lr == "auto":
+            raise NadError("scratch chooses no learning rate; give lr=0.1, say")
+
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         self.enough(images)
         return self, {}
@@ -48,7 +54,12 @@ def reinitialised(model: nn.Module, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in fresh.modules():
-            reset = getattr(module, "reset_parameters", None)
+            reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
             if callable(reset):
                 reset()
+            elif own := [name for name, _ in module.named_parameters(recurse=False)]:
+                raise NadError(
+                    f"scratch: {type(module).__name__} does not say how its {own[0]} is drawn; pass model=NAME, "
+                    "which is made anew"
+                )
     return fresh

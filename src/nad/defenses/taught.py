@@ -9,7 +9,7 @@ from nad.data.images import ImageSet
 from nad.defenses.base import Defense, Outcome
 from nad.defenses.finetune import Finetune
 from nad.defenses.scratch import Scratch
-from nad.defenses.trained import Trained
+from nad.defenses.trained import Sharpened, Trained
 from nad.errors import NadError
 from nad.models.checkpoints import load
 from nad.registry import option
@@ -19,7 +19,7 @@ GENTLE = 0.01  # the student's learning rate beside a teacher that has none
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught(Trained):
+class Taught(Sharpened):
     """A defense that trains the network as the student of a teacher, which another defense makes of it."""
 
     teacher: Literal["given"] | Defense = option(

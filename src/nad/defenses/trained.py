@@ -27,8 +27,6 @@ class Trained(Judged):
     schedule: Schedule | None = option(None, "how the learning rate falls")
     batch: int | None = option(None, "images a step")
     augment: tuple[str, ...] | None = option(None, "list of crop, flip, cutoutN")
-    stop: Literal["never", "early"] = option("never", "early chooses the number of epochs on held-out images")
-    rho: float | None = option(None, "radius of adaptive sharpness-aware steps, which cost two each; none is plain")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +50,6 @@ class Trained(Judged):
             batch=self.batch,
             augment=self.augment,
             schedule=self.schedule,
-            rho=self.rho,
         )
 
     def inheriting(self, parent: "Trained") -> Self:
@@ -66,3 +63,13 @@ class Trained(Judged):
                 f"{self.spec_name}: {len(images)} clean images are fewer than one batch of {self.how().batch}; "
                 f"add images or set batch={max(len(images) // 2, 2)}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharpened(Trained):
+    """One whose steps may be sharpness-aware: both passes of a step see the same loss, since nothing in it is drawn."""
+
+    rho: float | None = option(None, "radius of adaptive sharpness-aware steps, which cost two each; none is plain")
+
+    def how(self) -> Recipe:
+        return adjusted(super().how(), rho=self.rho)

@@ -1,5 +1,6 @@
 """STRIP: inputs whose answer stays the same whatever is laid over them."""
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ class Strip(Detector):
 
     def scores(self, model: nn.Module, images: ImageSet, run: Run, inputs: ImageSet | None) -> Scores:
         assert inputs is not None
+        model = copy.deepcopy(model).float().to(run.torch_device)
         order = torch.randperm(len(images), generator=run.generator("strip"))
         over, judged = images.subset(order[: len(order) // 2]), images.subset(order[len(order) // 2 :])
         clean, asked = (self.entropies(model, part, over, run) for part in (judged, inputs))
@@ -59,7 +61,6 @@ class Strip(Detector):
     def entropies(self, model: nn.Module, images: ImageSet, over: ImageSet, run: Run) -> Tensor:
         """The mean entropy in bits of the answers to each image under overlays drawn for it, fp64 (N,)."""
         device, draws = run.torch_device, run.generator("overlays")
-        model.to(device)
         pixels, done = over.to(device).pixels, []
         with evaluating(model), run.inference():
             for x, _ in in_order(images.to(device), device, max(1, 1000 // self.overlays)):
