@@ -119,15 +119,15 @@ def test_rnp_masks_what_relearning_does_without(images):
 
 
 def test_unlearning_stops_once_the_images_are_forgotten(images, monkeypatch):
-    """In train mode, where the masks are learned: at 0.2 of the answers right, or at the last epoch."""
+    """In train mode, where the masks are learned; one class of four for every image is a quarter right."""
     histories = []
     monkeypatch.setattr("nad.defenses.rnp.fit", lambda *given: histories.append(fit(*given)))
-    for forgotten, lr in ((0.2, 0.05), (0.0, 1e-6)):
+    for forgotten, lr in ((0.3, 0.05), (0.0, 1e-6)):
         method = DEFENSES.create(f"rnp:epochs=1,unlearn_epochs=8,unlearn_lr={lr},forgotten={forgotten},batch=16")
         method.masks(create("wrn-10-1", 4), images, RUN)
     ends, never = histories
-    assert ends[-1]["right"] <= 0.2 or len(ends) == 8
-    assert all(record["right"] > 0.2 for record in ends[:-1])
+    assert ends[-1]["right"] <= 0.3
+    assert all(record["right"] > 0.3 for record in ends[:-1])
     assert len(ends) < 8
     assert len(never) == 8
 
