@@ -290,6 +290,29 @@ def test_defense_refuses_images_it_cannot_work_with(name, model, images):
         defense(create("wrn-10-1", 7), images)
 
 
+CHOOSING = [
+    "finetune",
+    "cutout",
+    "mixup",
+    "fine-pruning",
+    "anp",
+    "rnp",
+    "mcr",
+    "nad",
+    "kd",
+    "fst:lr=auto",
+    "sau:lr=auto",
+]
+
+
+@pytest.mark.parametrize("spec", CHOOSING)
+def test_too_few_images_to_hold_any_out(spec, model, images):
+    rows = torch.cat([(images.labels != 3).nonzero().flatten(), (images.labels == 3).nonzero().flatten()[:1]])
+    option = ":" if ":" not in spec else ","
+    with pytest.raises(NadError, match="choosing needs at least 2 clean images of every class; add images, or set"):
+        DEFENSES.create(f"{spec}{option}batch=16")(model, images.subset(rows))
+
+
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=60))
 def test_no_text_breaks_the_grammar_in_any_other_way_than_an_error(text):

@@ -58,6 +58,29 @@ def test_scaling_is_multiplying_the_parameters_and_remembers_no_statistics():
     assert torch.allclose(answer, other(x), atol=1e-6)
 
 
+def test_full_masks_and_no_change_leave_the_network_as_it_is(images):
+    model = create("wrn-10-1", 4).eval()
+    x, parameters = images.pixels[:8].float() / 255, dict(model.named_parameters())
+    ones = {n: torch.ones_like(parameters[n]) for n in scales(model, "anp")}
+    with torch.no_grad():
+        assert torch.equal(scaled(model, ones, x), model(x))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    assert prune(model, ones, 1.0) == 0
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_anp_weighs_the_clean_loss_against_the_changed_one(images):
+    """With eps=0 both losses are the clean one, so that alpha makes no difference; with eps it does."""
+
+    def masks(alpha: float, eps: float) -> torch.Tensor:
+        method = DEFENSES.create(f"anp:steps=3,batch=32,threshold=0.1,alpha={alpha},eps={eps}")
+        return torch.cat([m for m in method.masks(create("wrn-10-1", 4), images, RUN).values()])
+
+    assert torch.allclose(masks(0.0, 0.0), masks(1.0, 0.0), atol=1e-6)
+    assert torch.allclose(masks(1.0, 0.4), masks(1.0, 0.0), atol=1e-6)
+    assert not torch.allclose(masks(0.0, 0.4), masks(0.0, 0.0), atol=1e-3)
+
+
 def test_pruning_sets_the_scales_below_the_threshold_to_zero_and_nothing_else():
     model = create("wrn-10-1", 4)
     names = scales(model, "anp")

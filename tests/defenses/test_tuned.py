@@ -87,6 +87,21 @@ def test_fst_keeps_the_classifiers_norm_and_turns_it_away(model, images):
     assert outcome.history[-1]["inner"] < outcome.history[0]["inner"]
 
 
+def test_fsts_classifier_has_the_same_norm_in_every_step_and_at_every_look(model, images):
+    norms, given = [], model.fc.weight.norm().item()
+
+    class Watched(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            norms.append(self.weight.norm().item())
+            return super().forward(x)
+
+    model.fc.__class__ = Watched
+    method = DEFENSES.create("fst:lr=0.1,epochs=3,batch=16,augment=none")
+    method.trained(model, images, RUN, lambda epoch, net, record: norms.append(net.fc.weight.norm().item()))
+    assert len(norms) == 3 * 4 + 3
+    assert norms == pytest.approx([given] * 15, rel=1e-5)
+
+
 def test_fst_starts_with_a_classifier_drawn_anew(model, images, monkeypatch):
     seen = []
     monkeypatch.setattr("nad.defenses.fst.fit", lambda net, *a: seen.append(net.fc.weight.detach().clone()) or [])

@@ -35,10 +35,10 @@ class ANP(Masked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.steps, self.ascents) < 1 or not self.eps > 0 or not 0 <= self.alpha <= 1:
+        if min(self.steps, self.ascents) < 1 or not self.eps >= 0 or not 0 <= self.alpha <= 1:
             raise NadError(
-                f"anp: expected steps and ascents >= 1, eps > 0 and alpha in [0, 1], got {self.steps}, {self.ascents}, "
-                f"{self.eps:g} and {self.alpha:g}"
+                f"anp: expected steps and ascents >= 1, eps >= 0 and alpha in [0, 1], got {self.steps}, "
+                f"{self.ascents}, {self.eps:g} and {self.alpha:g}"
             )
 
     def masks(self, model: nn.Module, images: ImageSet, run: Run) -> Masks:

@@ -59,6 +59,8 @@ class FST(Tuned):
             inner = (last.weight * given).sum()
             return {"loss": ce + self.alpha * inner, "ce": ce, "inner": inner}
 
-        history = fit(model, images, self.how(), run, step, watch, self.spec_name)
-        rescale()
-        return history
+        def after(epoch: int, net: nn.Module, record: dict[str, Any]) -> bool:
+            rescale()
+            return watch is not None and watch(epoch, net, record)
+
+        return fit(model, images, self.how(), run, step, after, self.spec_name)
