@@ -74,7 +74,7 @@ def test_anp_weighs_the_clean_loss_against_the_changed_one(images):
 
     def masks(alpha: float, eps: float) -> torch.Tensor:
         method = DEFENSES.create(f"anp:steps=3,batch=32,threshold=0.1,alpha={alpha},eps={eps}")
-        return torch.cat([m for m in method.masks(create("wrn-10-1", 4), images, RUN).values()])
+        return torch.cat(list(method.masks(create("wrn-10-1", 4), images, RUN).values()))
 
     assert torch.allclose(masks(0.0, 0.0), masks(1.0, 0.0), atol=1e-6)
     assert torch.allclose(masks(1.0, 0.4), masks(1.0, 0.0), atol=1e-6)
