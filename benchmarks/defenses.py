@@ -2,8 +2,9 @@
 
     python benchmarks/defenses.py --data DIR        # DIR holds cifar10-jpeg
 
-Each is timed beside plain fine-tuning in the same run, and the ratio is what is worth quoting. Trigger inversion is
-timed with and without ending classes early, and its masks are compared.
+Each is timed beside plain fine-tuning in the same run, before it and after it, and the ratio is what is worth quoting.
+Trigger inversion is timed with and without ending classes early, and its masks are compared. What is measured is written
+at once and not measured again; delete the file to start anew.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from speed import LAUNCHER
 from nad.bench import Erasure, read
 
 VICTIM = "zoo:badnets-cifar10"
-INVERTED = ("badnets-cifar10", "blend-cifar10", "clean-cifar10")
+INVERTED = ("badnets-cifar10", "trojan-cifar10", "blend-cifar10")
 CONTROL = "finetune:lr=0.1"
 
 
@@ -55,20 +56,29 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("results/speed-defenses.json"))
     given = parser.parse_args()
-    methods = list(dict.fromkeys(cell.method for cell in read("defenses") if isinstance(cell, Erasure)))
-    table = Table("method", "seconds", "times fine-tuning", "peak GiB")
+    found: dict[str, Any] = (
+        json.loads(given.out.read_text()) if given.out.is_file() else {"methods": {}, "inversion": {}}
+    )
+
+    def keep(kind: str, name: str, record: dict[str, Any]) -> None:
+        found[kind][name] = record
+        given.out.write_text(json.dumps(found, indent=1) + "\n")
+
     with tempfile.TemporaryDirectory() as folder:
-        control = erased(CONTROL, given.data, Path(folder))
-        rows = {}
-        for method in methods:
-            rows[method] = erased(method, given.data, Path(folder))
-            ratio = rows[method]["seconds"] / control["seconds"]
-            table.add_row(method, f"{rows[method]['seconds']:.0f}", f"{ratio:.2f}", f"{rows[method]['peak_gib']:.2f}")
-    triggers = {name: {e: inverted(name, given.data, e == "early") for e in ("early", "full")} for name in INVERTED}
-    given.out.write_text(json.dumps({"control": control, "methods": rows, "inversion": triggers}, indent=1) + "\n")
+        for method in dict.fromkeys(cell.method for cell in read("defenses") if isinstance(cell, Erasure)):
+            if method not in found["methods"]:
+                before, own, after = (erased(m, given.data, Path(folder)) for m in (CONTROL, method, CONTROL))
+                control = (before["seconds"] + after["seconds"]) / 2
+                keep("methods", method, own | {"control_seconds": control, "ratio": own["seconds"] / control})
+    for name in INVERTED:
+        if name not in found["inversion"]:
+            keep("inversion", name, {e: inverted(name, given.data, e == "early") for e in ("early", "full")})
+    table = Table("method", "seconds", "times fine-tuning", "peak GiB")
+    for method, row in found["methods"].items():
+        table.add_row(method, f"{row['seconds']:.0f}", f"{row['ratio']:.2f}", f"{row['peak_gib']:.2f}")
     Console().print(table)
-    for name, found in triggers.items():
-        early, full = found["early"], found["full"]
+    for name, both in found["inversion"].items():
+        early, full = both["early"], both["full"]
         worst = max(abs(a / b - 1) for a, b in zip(early["masks"], full["masks"]))
         print(f"{name}: {early['seconds']:.0f} s against {full['seconds']:.0f}, masks within {100 * worst:.1f} %")
 

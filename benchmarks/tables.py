@@ -1,16 +1,17 @@
-"""Draw the tables of docs/main-job.md, docs/attacks.md and docs/demo.md from results/ and zoo/.
+"""Draw the tables of docs/main-job.md, attacks.md, defenses.md and demo.md from results/ and zoo/.
 
 python benchmarks/tables.py            # rewrites what stands between the markers of the pages
 """
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from nad.bench import networks
+from nad.bench import Erasure, networks, read
 from nad.paper import published
 
 METRICS = {"acc": "accuracy", "acc_nt": "acc. non-target", "asr": "ASR", "ra": "RA"}
@@ -22,7 +23,8 @@ def cells(folder: Path) -> pd.DataFrame:
     for path in sorted(folder.glob("*/*.json")):
         cell = json.loads(path.read_text())
         rows.append(
-            {"victim": path.parent.name, "method": cell["method"], "seed": cell["run"]["seed"]}
+            {"cell": f"{path.parent.name}/{path.stem}", "victim": path.parent.name, "method": cell["method"]}
+            | {"seed": cell["run"]["seed"], "seconds": cell["seconds"]}
             | {m: 100 * cell["after"][m] for m in METRICS}
             | {f"before {m}": 100 * cell["before"][m] for m in METRICS}
             | {"resolved": cell["notes"]["resolved"]}
@@ -57,29 +59,47 @@ def by_method(found: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def by_eraser(found: pd.DataFrame, metric: str, column: str) -> str:
-    """One metric of every method (rows) on every victim, mean and standard deviation over seeds.
+def by_eraser(grid: str, found: pd.DataFrame, metric: str) -> str:
+    """One metric of every method of a grid (rows) on every victim, mean and standard deviation over seeds.
 
-    Args:
-        column: of the paper's pairs [ASR, accuracy], the one to print in brackets where Table 1 has it.
+    The paper's Table 1 stands in brackets where it has the number: its ASR, and its accuracy, which leaves out the
+    target class.
     """
     if found.empty:
         return "not measured yet\n"
-    victims, paper = list(dict.fromkeys(found["victim"])), published("T1")
+    erasures = {cell.name: cell for cell in read(grid) if isinstance(cell, Erasure)}
+    found = found[found["cell"].isin(erasures)]
+    victims = list(dict.fromkeys(erasures[name].victim for name in erasures if name in set(found["cell"])))
+    paper = {v: published("T1").get(v.partition("-")[0], {}) for v in victims}
+    column = {"asr": 0, "acc_nt": 1}.get(metric)
+
+    def theirs(victim: str, row: str | None) -> str:
+        pair = paper[victim].get(row or "")
+        return f" ({pair[column]:.2f})" if pair and column is not None else ""
+
     lines = [f"| method | {' | '.join(victims)} | mean |", f"|---|{'---|' * len(victims)}---|"]
-    before = {v: found[found["victim"] == v][f"before {metric}"].mean() for v in victims}
-    lines.append(f"| before | {' | '.join(f'{before[v]:.2f}' for v in victims)} | {pd.Series(before).mean():.2f} |")
-    for method, group in found.groupby("method", sort=False):
+    if f"before {metric}" in found:
+        before = found.groupby("victim")[f"before {metric}"].mean()
+        entries = [f"{before[v]:.2f}{theirs(v, 'before')}" for v in victims]
+        lines.append(f"| before | {' | '.join(entries)} | {before[victims].mean():.2f} |")
+    for name, cells_of in _by_method(erasures.values()).items():
         entries, means = [], []
         for victim in victims:
-            seeds = group[group["victim"] == victim][metric]
-            theirs = paper.get(victim.partition("-")[0], {}).get(str(method).partition(":")[0])
-            told = f" ({theirs[('asr', 'acc').index(column)]:.2f})" if theirs and column else ""
-            entries.append(_spread(seeds) + told if len(seeds) else "")
+            seeds = found[found["cell"].isin([c.name for c in cells_of if c.victim == victim])][metric]
+            entries.append(_spread(seeds) + theirs(victim, cells_of[0].paper) if len(seeds) else "")
             means += [seeds.mean()] if len(seeds) else []
-        mean = f"{pd.Series(means).mean():.2f}" if len(means) == len(victims) else ""
-        lines.append(f"| `{method}` | {' | '.join(entries)} | {mean} |")
+        if means:
+            mean = f"{pd.Series(means).mean():.2f}" if len(means) == len(victims) else ""
+            lines.append(f"| {name} `{cells_of[0].method}` | {' | '.join(entries)} | {mean} |")
     return "\n".join(lines) + "\n"
+
+
+def _by_method(erasures: Iterable[Erasure]) -> dict[str, list[Erasure]]:
+    """Cells by the name that the grid gives their method, in its order."""
+    groups: dict[str, list[Erasure]] = {}
+    for cell in erasures:
+        groups.setdefault(cell.name.removeprefix(f"{cell.victim}/").removesuffix(f"-{cell.seed}"), []).append(cell)
+    return groups
 
 
 def by_drop(found: pd.DataFrame) -> str:
@@ -198,11 +218,9 @@ def main() -> None:
         "all-to-all": by_class(Path("zoo/all-to-all-cifar10")),
     }
     rewrite(Path("docs/attacks.md"), victims)
-    erased = cells(results / "defenses")
-    rewrite(
-        Path("docs/defenses.md"),
-        {f"defenses {m}": by_eraser(erased, m, column) for m, column in {"asr": "asr", "acc": "acc", "ra": ""}.items()},
-    )
+    for grid in ("defenses", "defenses-paper"):
+        erased = cells(results / grid)
+        rewrite(Path("docs/defenses.md"), {f"{grid} {m}": by_eraser(grid, erased, m) for m in (*METRICS, "seconds")})
     rewrite(Path("docs/demo.md"), {"demo": by_network(results / "demo")})
 
 

@@ -1,8 +1,11 @@
 """`nad scan`, and the oracle of `nad purify`, as a user meets them."""
 
+import shutil
+
 import numpy as np
 from PIL import Image
 
+from nad import console
 from nad.results import read_json
 
 
@@ -24,6 +27,43 @@ def test_strip_judges_a_folder_of_pictures_by_name(nad, victim, tiny, tmp_path):
     rows = nad("scan", victim, *how, "--json").json["scores"]["rows"]
     assert [row["input"] for row in rows] == [f"asked-{i}.png" for i in range(3)]
     assert "asked-2.png" in nad("scan", victim, *how).out
+    one = nad("scan", victim, *how[:-1], tmp_path / "asked-1.png", "--json").json["scores"]["rows"]
+    assert [row["input"] for row in one] == ["asked-1.png"]
+
+
+def test_what_a_folder_of_pictures_may_hold_besides(nad, victim, tiny, tmp_path):
+    (tmp_path / "deep.png").mkdir()
+    Image.fromarray(np.zeros((20, 20, 3), dtype=np.uint8)).save(tmp_path / "deep.png" / "asked.png")
+    (tmp_path / "._asked.png").write_bytes(b"what a Mac leaves beside a picture")
+    how = ("--data", tiny, "--method", "strip:overlays=5", "--clean", 0.5, "--inputs", tmp_path)
+    assert [row["input"] for row in nad("scan", victim, *how, "--json").json["scores"]["rows"]] == [
+        "deep.png/asked.png"
+    ]
+
+
+def test_flagged_inputs_are_shown_first(capsys):
+    rows = [{"input": i, "entropy": 0.5, "flagged": i == 70} for i in range(80)]
+    console.scores_table({}, rows, most=3)
+    shown = capsys.readouterr().out
+    assert "70" in shown
+    assert "and 77 more" in shown
+
+
+def test_detection_is_measured_with_the_attack(nad, victim, tiny):
+    how = ("--data", tiny, "--method", "strip:overlays=5,frr=0.1", "--clean", 0.5, "--attack", "card")
+    result = nad("scan", victim, *how, "--json").json
+    assert result["attack"].startswith("badnets")
+    for kind in ("caught", "false_alarms"):
+        hits, count = result[kind]
+        assert 0 <= hits <= count
+    assert result["false_alarms"][1] > result["caught"][1], "the target's own images carry no trigger"
+    ran = nad("scan", victim, *how)
+    assert f"caught: {result['caught'][0]} of {result['caught'][1]}" in ran.out
+    assert "false alarms" in ran.out
+    ran = nad("scan", victim, *how, "--inputs", tiny)
+    assert "expected --inputs to judge or --attack to measure with, got both" in ran.err
+    ran = nad("scan", victim, "--data", tiny, "--attack", "card", "--clean", 0.5)
+    assert "neural-cleanse judges the network and takes no --inputs" in ran.err
 
 
 def test_scan_says_what_is_missing(nad, victim, tiny, tmp_path):
@@ -42,9 +82,18 @@ def test_the_oracle_is_labelled_wherever_it_is_printed(nad, victim, tiny, tmp_pa
     ran = nad("purify", victim, *how, "--method", "finetune:lr=0.01,epochs=1,batch=16")
     assert ran.code == 0, ran.err
     assert "oracle:" in ran.out
+    assert nad("purify", victim, *how, "--overwrite", "--json").json["method"].startswith("oracle:")
+    assert "out (oracle)" in nad("evaluate", out, "--data", tiny).out
+    shutil.rmtree(out)
+    nad("purify", victim, *how, "--method", "finetune:lr=0.01,epochs=1,batch=16")
     results = read_json(out / "result.json")
     assert [r["configuration"]["name"] for r in results] == ["finetune", "oracle"]
     assert (out / "2-oracle" / "model.safetensors").is_file()
+
+
+def test_the_oracle_is_asked_for_by_its_own_option(nad, victim, tiny, tmp_path):
+    ran = nad("purify", victim, "--data", tiny, "--method", "oracle", "--out", tmp_path / "out")
+    assert "the oracle knows the trigger and is no method; pass --oracle ATTACK" in ran.err
 
 
 def test_detectors_are_listed(nad):

@@ -84,7 +84,8 @@ def metrics_table(rows: Sequence[tuple[str, Metrics, float | None]], title: str 
 
 
 def scores_table(summary: dict[str, Any], rows: Sequence[dict[str, Any]], most: int = 50) -> None:
-    """What a detector says: its rows, the first `most` of them, and a line for each number of the whole."""
+    """What a detector says: `most` of its rows, flagged ones first, and a line for each number of the whole."""
+    rows = sorted(rows, key=lambda row: not row.get("flagged"))
     table = Table(box=None, pad_edge=False)
     for head in rows[0] if rows else ():
         table.add_column(head, overflow="fold", justify="left" if isinstance(rows[0][head], str) else "right")
@@ -123,7 +124,7 @@ def raw(text: str) -> None:
 def curve_lines(notes: dict[str, Any]) -> list[str]:
     """The warnings and choices among a result's notes, in words."""
     lines = []
-    for key in ("ratio", "threshold", "t", "lr", "beta", "epochs"):
+    for key in ("trigger", "ratio", "threshold", "t", "lr", "beta", "epochs"):
         note = notes.get(key) or {}
         if "chosen" in note:
             lines.append(f"{key}: chose {note['chosen']} on {note['held_out']} held-out images")

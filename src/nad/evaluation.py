@@ -1,9 +1,11 @@
 """Accuracy, attack success rate and recovered accuracy. Never called inside a defense."""
 
+import torch
 from torch import Tensor, nn
 
 from nad.attacks.base import Attack
 from nad.data.images import ImageSet
+from nad.detection.base import Detector
 from nad.errors import NadError
 from nad.results import Count, Metrics
 from nad.runtime import Run
@@ -52,3 +54,23 @@ def evaluate(model: nn.Module, test: ImageSet, attack: Attack | None = None, run
     clean = predictions(model, test, run)
     triggered = None if attack is None else predictions(model, attack.triggered(test), run)
     return measured(test.labels.cpu(), clean, triggered, attack, len(test.classes))
+
+
+def caught(
+    detector: Detector, model: nn.Module, images: ImageSet, test: ImageSet, attack: Attack, run: Run, most: int = 500
+) -> tuple[Count, Count]:
+    """What a detector of inputs flags: of triggered test images, and of clean ones.
+
+    Args:
+        images: the defender's clean images. test: clean test images; the trigger is put on copies of them.
+        most: images of either kind; drawn from the run's seed.
+
+    Raises:
+        NadError: a detector that judges networks.
+    """
+    counts = []
+    for kind in (attack.triggered(test), test):
+        some = kind.subset(torch.randperm(len(kind), generator=run.generator("detected"))[:most])
+        rows = detector(model, images, run, some).rows
+        counts.append(Count(sum(bool(row["flagged"]) for row in rows), len(rows)))
+    return counts[0], counts[1]

@@ -12,12 +12,14 @@ import torch
 from nad.bench import Erasure, Network, networks, read, run_grid
 from nad.bench import runner as runner_module
 from nad.bench.grid import grids
+from nad.defenses import DEFENSES
 from nad.errors import NadError
 from nad.models.checkpoints import load
 from nad.models.create import create
 from nad.pipeline import attack_on, evaluate_checkpoint
 from nad.results import Metrics, read_json
 from nad.runtime import Run
+from nad.training import RECIPES
 
 RUN = Run(device="cpu", precision="fp32")
 CELL = Network(name="a", data="tiny", model="wrn-10-1", attack="badnets:target=1", regime="paper", epochs=2)
@@ -193,5 +195,40 @@ def test_a_grid_of_erasers_has_every_victim_and_seed():
     for cell in cells:
         seeds[cell.victim, cell.method].append(cell.seed)
     assert all(len(s) >= 3 for s in seeds.values())
-    known = {cell.name for cell in networks()}
-    assert {c.victim for c in cells} <= known
+    assert {c.defense().spec_name for c in cells} == {*DEFENSES, "oracle"}, "no eraser is left out"
+    assert {c.paper for c in cells} == {None, "finetune", "fine-pruning", "mcr", "nad"}
+
+
+def test_a_grid_like_another_has_its_methods_on_other_victims():
+    strong, paper = ([c for c in read(name) if isinstance(c, Erasure)] for name in ("defenses", "defenses-paper"))
+    assert [f"{c.victim}-paper" for c in strong] == [c.victim for c in paper]
+    assert [(c.method, c.seed, c.clean, c.augment) for c in strong] == [
+        (c.method, c.seed, c.clean, c.augment) for c in paper
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "used"),
+    [
+        ("finetune", ("crop",)),
+        ("anp", ("crop",)),
+        ("cutout", ("cutout3",)),
+        ("finetune:augment=crop/flip", ("crop", "flip")),
+        ("i-bau", None),
+        ("clp", None),
+    ],
+)
+def test_signs_are_not_flipped(method, used):
+    defense = replace(ERASURE, method=method, augment=("crop",)).defense()
+    assert getattr(defense, "augment", None) == used
+    assert replace(ERASURE, method=method).defense() == DEFENSES.create(method)
+
+
+def test_a_changed_recipe_or_trigger_makes_an_eraser_new(zoo, monkeypatch):
+    first = ERASURE.fingerprint("d")
+    with monkeypatch.context() as patch:
+        patch.setitem(RECIPES, "recommended", replace(RECIPES["recommended"], epochs=11))
+        assert ERASURE.fingerprint("d") != first
+    card = zoo / "a" / "model.json"
+    card.write_text(card.read_text().replace('"target=1', '"target=2').replace("badnets:target=1", "badnets:target=2"))
+    assert ERASURE.fingerprint("d") != first

@@ -8,12 +8,16 @@ from typing import Any
 from nad.bench.cell import Cell
 from nad.data.sources import Dataset
 from nad.defenses.base import Defense
+from nad.defenses.judged import MAX_DROP
+from nad.defenses.masking import Masked
+from nad.defenses.trained import Trained
 from nad.models import zoo
 from nad.models.checkpoints import load
 from nad.oracle import Oracle
 from nad.pipeline import attack_on, purify_checkpoint
 from nad.results import read_json, write_json
 from nad.runtime import Run
+from nad.training import RECIPES
 
 ORACLE = "oracle"
 
@@ -26,27 +30,36 @@ class Erasure(Cell):
         victim: a network of the zoo, evaluated with the attack in its card.
         method: specification of a defense, or `oracle`, which gets the true trigger and is labelled so.
         clean: fraction of the training split that the method gets.
-        augment: what a method that names no augmentation uses; its recipe's where nothing is said.
+        augment: what takes the place of an augmentation that flips and that the method does not name itself.
+        paper: what the paper's Table 1 calls this, to be printed beside it.
     """
 
     victim: str
     method: str
     clean: float = 0.05
     augment: tuple[str, ...] | None = None
+    paper: str | None = None
 
     def defense(self) -> Defense:
         """The method; a grid may name registered methods and plain values only."""
         method = Oracle() if self.method == ORACLE else Defense.parse(self.method, trusted=False)
-        if self.augment is not None and getattr(method, "augment", ()) is None:
-            return replace(method, augment=self.augment)  # type: ignore[call-arg]
-        return method
+        if self.augment is None or not isinstance(method, Trained | Masked) or method.augment is not None:
+            return method
+        used = method.how().augment if isinstance(method, Trained) else method.augmentation
+        return replace(method, augment=self.augment) if "flip" in used else method
 
     def result(self, out: Path) -> Path:
         return out / f"{self.name}.json"
 
     def configuration(self) -> dict[str, Any]:
-        weights = read_json(zoo.locate(self.victim) / "model.json")["sha256"]
-        return {"victim": weights, "method": self.defense().configuration(), "seed": self.seed, "clean": self.clean}
+        card = read_json(zoo.locate(self.victim) / "model.json")
+        return {
+            "victim": [card.get(key) for key in ("sha256", "attack", "attack_seed", "trigger_sha256")],
+            "method": self.defense().configuration(),
+            "open": {"recipes": {name: how.to_json() for name, how in RECIPES.items()}, "max_drop": MAX_DROP},
+            "seed": self.seed,
+            "clean": self.clean,
+        }
 
     def make(self, dataset: Dataset, run: Run, out: Path, fingerprint: str) -> dict[str, Any]:
         loaded = load(zoo.locate(self.victim))

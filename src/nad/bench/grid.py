@@ -1,7 +1,8 @@
 """A grid is a TOML file; it expands to cells.
 
 `[[cell]]` is a network to train. `[[method]]` is an eraser that is tried on every victim of `[defaults]`, or its own,
-with every seed; `[augment]` says what erasers use on which data where they name nothing.
+with every seed; `[augment]` says what stands for flips on which data. `like` takes the entries of another grid, whose
+defaults its own replace.
 """
 
 import tomllib
@@ -34,14 +35,23 @@ def read(name: str) -> list[Cell]:
     """
     if name not in grids():
         raise NadError(f"there is no grid {printable(name)!r}{close(name, grids())}")
-    content = tomllib.loads((resources.files("nad.bench") / f"{name}.toml").read_text(encoding="utf-8"))
+    content = _content(name)
     defaults = content.get("defaults", {})
     cells: list[Cell] = [_network(defaults | entry) for entry in content.get("cell", ())]
+    data = {cell.name: cell.data for cell in networks()} if "method" in content else {}
     erasures = [
-        e for entry in content.get("method", ()) for e in _erasures(defaults | entry, content.get("augment", {}))
+        e for entry in content.get("method", ()) for e in _erasures(defaults | entry, content.get("augment", {}), data)
     ]
     cells += sorted(erasures, key=lambda erasure: erasure.data)  # a set is decoded once
     return sorted(cells, key=lambda cell: not cell.core)
+
+
+def _content(name: str) -> dict[str, Any]:
+    content = tomllib.loads((resources.files("nad.bench") / f"{name}.toml").read_text(encoding="utf-8"))
+    if "like" not in content:
+        return content
+    base = _content(content["like"])
+    return base | content | {"defaults": base.get("defaults", {}) | content.get("defaults", {})}
 
 
 def networks(name: str = ZOO) -> list[Network]:
@@ -56,12 +66,11 @@ def _network(entry: dict[str, Any]) -> Network:
     return Network(**entry)
 
 
-def _erasures(entry: dict[str, Any], augment: dict[str, list[str]]) -> Iterator[Erasure]:
-    _known(entry, {"name", "method", "victims", "seeds", "clean", "core", "gpu"})
-    data = {cell.name: cell.data for cell in networks()}
-    shared = {k: v for k, v in entry.items() if k in ("method", "clean", "core", "gpu")}
+def _erasures(entry: dict[str, Any], augment: dict[str, list[str]], data: dict[str, str]) -> Iterator[Erasure]:
+    _known(entry, {"name", "method", "paper", "victims", "suffix", "seeds", "clean", "core", "gpu"})
+    shared = {k: v for k, v in entry.items() if k in ("method", "paper", "clean", "core", "gpu")}
     for seed in entry["seeds"]:
-        for victim in entry["victims"]:
+        for victim in (name + entry.get("suffix", "") for name in entry["victims"]):
             if victim not in data:
                 raise NadError(f"the zoo has no network {printable(victim)!r}{close(victim, data)}")
             name = f"{victim}/{entry['name']}-{seed}"

@@ -7,6 +7,7 @@ from nad import console, pipeline
 from nad.cli.app import Data, How, apart, app, flag
 from nad.defenses import Defense
 from nad.detection import Detector
+from nad.errors import NadError
 from nad.models.checkpoints import Format, load, located
 from nad.oracle import Oracle
 from nad.pipeline import Made, attack_on
@@ -45,12 +46,14 @@ def purify(
     attack
         Only for evaluating before and after; no eraser sees it. card is the one that the network's card records.
     oracle
-        Retrain with this trigger too, which no defender knows; its row is labelled an oracle. card is the card's own.
+        Retrain with this trigger, which no defender knows: an oracle, and labelled so. card is the network's own.
     format
         safetensors, or pt for a plain state dict.
     overwrite
         Replace a result that is there already.
     """
+    if any(m.partition(":")[0] == Oracle.spec_name for m in method or ()):
+        raise NadError("the oracle knows the trigger and is no method; pass --oracle ATTACK, such as --oracle card")
     methods = [Defense.parse(m) for m in method or ([] if oracle else ["nad"])]
     several = len(methods) + bool(oracle) > 1
     apart(out, str(located(checkpoint)), "checkpoint")
@@ -58,7 +61,7 @@ def purify(
     with how.run() as run, new_folder(out, overwrite) as folder:
         loaded = load(checkpoint, model)
         judged = attack_on(loaded, attack)
-        methods += [Oracle(attack=attack_on(loaded, oracle))] if oracle else []
+        methods += [Oracle(attack=attack_on(loaded, oracle, "--oracle"))] if oracle else []
         written: list[Made] = []
 
         def write(made: Made) -> None:
@@ -109,7 +112,9 @@ def evaluate(
         result = pipeline.evaluate_checkpoint(loaded, data.load(), attack_on(loaded, attack), run)
     if how.json:
         return console.raw(dumps(result.to_json()))
-    console.metrics_table([(resolved(checkpoint).name, result.after, result.seconds)])
+    made_by = loaded.card.recipe.get("name") if loaded.card else None
+    name = resolved(checkpoint).name + (" (oracle)" if made_by == Oracle.spec_name else "")
+    console.metrics_table([(name, result.after, result.seconds)])
 
 
 @app.command
@@ -120,6 +125,7 @@ def scan(
     model: str | None = None,
     method: str = "neural-cleanse",
     inputs: str | None = None,
+    attack: str | None = None,
     clean: float | None = None,
     how: How = How(),
 ) -> None:
@@ -134,14 +140,28 @@ def scan(
     method
         Detector; `nad list detectors` shows them.
     inputs
-        Folder of pictures to judge, for a detector that judges inputs, such as strip.
+        Picture or folder of pictures to judge, for a detector that judges inputs, such as strip.
+    attack
+        Instead of --inputs, measure how many triggered test images are flagged; card is the network's own.
     clean
         Fraction of the training split that the detector gets (0.05 where nothing is said).
     """
     detector = Detector.parse(method)
+    if attack and inputs:
+        raise NadError("expected --inputs to judge or --attack to measure with, got both")
     with how.run() as run:
         loaded = load(checkpoint, model)
-        result = pipeline.scan_checkpoint(loaded, data.load(), detector, run, clean, inputs)
+        if trigger := attack_on(loaded, attack):
+            result = pipeline.detection_rates(loaded, data.load(), detector, run, trigger, clean)
+        else:
+            result = pipeline.scan_checkpoint(loaded, data.load(), detector, run, clean, inputs)
     if how.json:
         return console.raw(dumps(result))
-    console.scores_table(result["scores"]["summary"], result["scores"]["rows"])
+    for note in loaded.notes:
+        console.say(note)
+    if trigger:
+        for what in ("caught", "false_alarms"):
+            hits, count = result[what]
+            console.line(f"{what.replace('_', ' ')}: {hits} of {count} ({100 * hits / count:.1f} %)")
+    else:
+        console.scores_table(result["scores"]["summary"], result["scores"]["rows"])

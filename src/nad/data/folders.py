@@ -65,11 +65,11 @@ def _split(root: Path, split: str, reference: tuple[str, ...] | None) -> Raw:
     for name in found:
         if name not in classes:
             raise NadError(f"{shown}: train has no class folder {printable(name)!r}; both need the same classes")
-        pictures = list(_pictures(root, Path(split, name)))
-        if not pictures:
+        found_here = list(pictures(root, Path(split, name)))
+        if not found_here:
             raise NadError(f"{shown}: the class folder {printable(name)!r} holds no pictures; fill it or remove it")
-        paths += pictures
-        labels += [classes.index(name)] * len(pictures)
+        paths += found_here
+        labels += [classes.index(name)] * len(found_here)
     return Raw(Files(str(root), tuple(paths)), np.array(labels, dtype=np.int64), classes)
 
 
@@ -77,7 +77,7 @@ def _subfolders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _pictures(root: Path, folder: Path) -> Iterator[str]:
+def pictures(root: Path, folder: Path = Path()) -> Iterator[str]:
     """The picture files at any depth below `folder`, relative to `root`, in a fixed order."""
     for place, folders, names in os.walk(root / folder, onerror=_give_up):
         folders[:] = sorted(f for f in folders if not f.startswith("."))

@@ -1,4 +1,4 @@
-"""Pictures without labels: a folder of them, or what a data source holds."""
+"""Pictures without labels: one, a folder of them at any depth, or what a data source holds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 from nad.data import sources
 from nad.data.decoding import EncodedImages
-from nad.data.folders import PICTURE_ENDINGS, Files
+from nad.data.folders import PICTURE_ENDINGS, Files, pictures
 from nad.data.images import Pixels
 from nad.errors import NadError, printable
 
@@ -21,17 +21,19 @@ class Gallery:
 
 
 def gallery(source: str, size: tuple[int, int]) -> Gallery:
-    """The pictures of a folder, or the training images of a data source, at `size` (height, width).
+    """The pictures of a file or a folder, or the training images of a data source, at `size` (height, width).
 
     Raises:
         NadError: a folder without pictures, or a source that cannot be loaded.
     """
     root = Path(source).expanduser()
     if root.is_dir():
-        own = sorted(f.name for f in root.iterdir() if f.suffix.lower() in PICTURE_ENDINGS)
+        own = tuple(pictures(root))
         if own:
-            return Gallery(EncodedImages.open(Files(str(root), tuple(own)), size), tuple(own))
+            return Gallery(EncodedImages.open(Files(str(root), own), size), own)
         if not any(root.iterdir()):
             raise NadError(f"the folder {printable(source)} is empty; expected pictures, or a data source")
+    if root.is_file() and root.suffix.lower() in PICTURE_ENDINGS:
+        return Gallery(EncodedImages.open(Files(str(root.parent), (root.name,)), size), (root.name,))
     pixels = sources.load(source, size).train.pixels
     return Gallery(pixels, tuple(str(i) for i in range(pixels.shape[0])))

@@ -37,7 +37,7 @@ class IBAU(Tuned):
     lr: float | Literal["auto"] | None = option(1e-3, "learning rate of Adam; auto chooses it on held-out images")
     schedule: Schedule | None = option("constant", "how the learning rate falls")
     batch: int | None = option(100, "images a step")
-    augment: tuple[str, ...] | None = option(None, "list of crop, flip, cutoutN; nothing where nothing is said")
+    augment: tuple[str, ...] | None = option(None, "list of crop, flip, cutoutN; none where nothing is said")
     inner_lr: float = option(10.0, "of the perturbation")
     penalty: float = option(0.001, "weight of the perturbation's squared norm")
     radius: float | None = option(10.0, "largest L2 norm of the perturbation; none is any")

@@ -55,13 +55,15 @@ class NeuralCleanse(Tuned):
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         found, suspects = self.suspected(model, images, run)
-        notes = {
+        notes: dict[str, Any] = {
             "norms": found.norms.tolist(),
             "anomaly": anomaly(found.norms).tolist(),
             "inverted_success": found.success.tolist(),
             "outliers": outliers(found.norms),
             "classes": suspects,
         }
+        if not notes["outliers"]:
+            notes["trigger"] = {"warning": "no class has an anomalously small trigger; the smallest one was taken"}
         if self.mode == "prune":
             return Outcome(model, self, notes=notes | {"pruned": self.pruned(model, images, found, suspects, run)})
         return Outcome(model, self, self._unlearned(model, images, run, found, suspects), notes)

@@ -8,6 +8,7 @@ from torch import nn
 
 from nad.data.images import ImageSet
 from nad.detection.base import DETECTORS, Detector, Scores
+from nad.errors import NadError
 from nad.inversion import Inversion, anomaly, invert, outliers
 from nad.registry import option
 from nad.runtime import Run
@@ -26,12 +27,18 @@ class NeuralCleanse(Detector):
     images: int = option(500, "images that triggers are sought on, at most")
     early: bool = option(True, "end a class whose mask no longer shrinks")
 
+    def __post_init__(self) -> None:
+        Inversion(epochs=self.epochs)
+        if self.images < 1:
+            raise NadError(f"neural-cleanse: expected images >= 1, got {self.images}")
+
     def scores(self, model: nn.Module, images: ImageSet, run: Run, inputs: ImageSet | None) -> Scores:
         chosen = torch.randperm(len(images), generator=run.generator("sought"))[: self.images]
         found = invert(
             copy.deepcopy(model).float(), images.subset(chosen), Inversion(epochs=self.epochs, early=self.early), run
         )
-        index = anomaly(found.norms)
+        side = (found.norms.quantile(0.5) - found.norms).sign()  # a large mask is nothing to fear
+        index = anomaly(found.norms) * side
         rows = [
             {"class": name, "mask": norm, "anomaly": far, "success": rate}
             for name, norm, far, rate in zip(

@@ -52,7 +52,7 @@ class Triggers:
 
     Args:
         masks: fp32 (K, 1, H, W) in [0, 1]. patterns: fp32 (K, 3, H, W) in [0, 1].
-        success: fp32 (K,), part of the images that answered with the class under this mask and pattern.
+        success: fp32 (K,), part of the images that answered with the class, over the epoch that ended with this mask.
         epochs: of each class, until it was done.
     """
 

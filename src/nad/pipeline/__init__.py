@@ -4,12 +4,13 @@ from nad.pipeline.erasing import purify, purify_checkpoint
 from nad.pipeline.judging import attack_on, evaluate_checkpoint
 from nad.pipeline.made import Made, loaded_from
 from nad.pipeline.poisoning import poison, shown
-from nad.pipeline.scanning import scan_checkpoint
+from nad.pipeline.scanning import detection_rates, scan_checkpoint
 from nad.pipeline.victims import train
 
 __all__ = [
     "Made",
     "attack_on",
+    "detection_rates",
     "evaluate_checkpoint",
     "loaded_from",
     "poison",

@@ -16,8 +16,11 @@ from nad.results import Result
 from nad.runtime import Run, versions
 
 
-def attack_on(loaded: Loaded, spec: str | None) -> Attack | None:
+def attack_on(loaded: Loaded, spec: str | None, asked: str = "--attack") -> Attack | None:
     """The attack that `spec` says; `card` is the one that the network's card records, with its trigger.
+
+    Args:
+        asked: the option that it was given with, for the error.
 
     Raises:
         NadError: there is no card, or it names none, or something other than registered methods and plain values.
@@ -25,7 +28,7 @@ def attack_on(loaded: Loaded, spec: str | None) -> Attack | None:
     if spec is None or spec != "card":
         return None if spec is None else Attack.parse(spec)
     if loaded.card is None or loaded.card.attack is None:
-        raise NadError("--attack card: the network has no card that records an attack; say which, such as badnets")
+        raise NadError(f"{asked} card: the network has no card that records an attack; say which, such as badnets")
     try:
         return replace(Attack.parse(loaded.card.attack, trusted=False), tensors=loaded.trigger)
     except NadError as error:

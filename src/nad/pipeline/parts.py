@@ -47,6 +47,13 @@ def split(dataset: Dataset, seed: int, clean: float | None = None) -> Parts:
     return Parts(dataset.train.subset(chosen).decoded(), dataset.test.decoded(), {"clean": chosen})
 
 
+def held(dataset: Dataset, seed: int, clean: float | None) -> ImageSet:
+    """What is looked at alone: a clean fraction of the training split, or all of a folder without splits."""
+    if dataset.test is None and clean is None:
+        return dataset.train.decoded()
+    return dataset.train.subset(clean_subset(dataset.train, CLEAN if clean is None else clean, seed)).decoded()
+
+
 def defended(dataset: Dataset, seed: int, clean: float | None) -> Parts:
     """What a defender holds: a clean fraction of the training split, or four fifths of a folder without splits."""
     if dataset.test is None:
