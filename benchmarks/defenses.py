@@ -3,8 +3,8 @@
     python benchmarks/defenses.py --data DIR        # DIR holds cifar10-jpeg
 
 Each is timed beside plain fine-tuning in the same run, before it and after it, and the ratio is what is worth quoting.
-Trigger inversion is timed with and without ending classes early, and its masks are compared. What is measured is written
-at once and not measured again; delete the file to start anew.
+Trigger inversion is timed with and without ending classes early, and its masks are compared. What was measured is kept
+and not measured again; delete the file to start anew.
 """
 
 import argparse
