@@ -5,9 +5,10 @@ import logging
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -34,12 +35,16 @@ class Run:
         device: `auto` takes CUDA, then MPS, then the CPU.
         precision: `auto` takes bf16 only where the hardware multiplies in it.
         progress: called as work proceeds.
+        keep: folder of purified networks that are made once and used again; none where nothing is said.
+        spared: seconds that such networks took when they were made, each time one is used again.
     """
 
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
     progress: Progress = silent
+    keep: Path | None = None
+    spared: list[float] = field(default_factory=list, compare=False, repr=False)
 
     def generator(self, name: str) -> torch.Generator:
         """The CPU generator of the stream called `name` under this seed."""

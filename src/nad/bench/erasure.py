@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nad.bench.cell import Cell
+from nad.data.downloads import cache_folder
 from nad.data.sources import Dataset
 from nad.defenses.base import Defense
 from nad.defenses.judged import MAX_DROP
@@ -67,6 +68,7 @@ class Erasure(Cell):
         method = self.defense()
         if isinstance(method, Oracle):
             method = replace(method, attack=attack)
+        run = replace(run, keep=cache_folder() / "purified")
         (made,) = purify_checkpoint(loaded, dataset, [method], run, self.clean, attack)
         result = made.result.to_json()
         result["notes"] |= {"fingerprint": fingerprint, "victim": self.victim}

@@ -1,7 +1,7 @@
 """What every defense is: a network and clean images in, a network of the same kind out."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
@@ -9,27 +9,14 @@ from torch import nn
 
 from nad.admission import admitted
 from nad.data.images import ImageSet
+from nad.defenses.kept import made_once
+from nad.defenses.outcome import Outcome
 from nad.registry import Method, Registry
 from nad.runtime import Run
 
+__all__ = ["DEFENSES", "Defense", "Outcome", "restored", "working_copy"]
+
 DEFENSES: "Registry[Defense]" = Registry("defense")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a defense gives back.
-
-    Args:
-        model: the purified network, in eval mode; the classes, keys, dtypes and device of the one given.
-        method: what was run, with every choice made.
-        history: one record an epoch of the last training.
-        notes: the curve of every choice, dropped taps, warnings, by name.
-    """
-
-    model: nn.Module
-    method: "Defense"
-    history: list[dict[str, Any]] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +45,14 @@ class Defense(Method):
         """
         run = run or Run()
         images = admitted(model, images.decoded(), self.spec_name, self.min_images)
-        working = working_copy(model)
-        method, notes = self.settled(working, images, run)
-        outcome = method.erase(working, images, run)
-        return Outcome(restored(outcome.model, model), outcome.method, outcome.history, notes | outcome.notes)
+
+        def make() -> Outcome:
+            working = working_copy(model)
+            method, notes = self.settled(working, images, run)
+            outcome = method.erase(working, images, run)
+            return Outcome(restored(outcome.model, model), outcome.method, outcome.history, notes | outcome.notes)
+
+        return made_once(self, model, images, run, make)
 
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         """This method with every choice made on held-out parts of `images`, and the curves; `model` is not changed."""

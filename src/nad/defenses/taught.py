@@ -7,6 +7,7 @@ from torch import nn
 
 from nad.data.images import ImageSet
 from nad.defenses.base import Defense, Outcome
+from nad.defenses.choosing import SMALL
 from nad.defenses.finetune import Finetune
 from nad.defenses.scratch import Scratch
 from nad.defenses.trained import Sharpened, Trained
@@ -41,7 +42,9 @@ class Taught(Sharpened):
             return Outcome(model, self)
         method = self.teacher
         if isinstance(method, Trained):
-            method = replace(method.inheriting(self), folds=method.folds or 1)
+            method = method.inheriting(self)
+            if method.folds is None and len(images) < SMALL:  # a teacher's choice is worth one part of few images
+                method = replace(method, folds=1)
         if isinstance(method, Scratch) and self.teacher_model:
             method = replace(method, model=self.teacher_model)
         return method(model, images, run)  # the run's own seed: the teacher is what the same method gives alone
