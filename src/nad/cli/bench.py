@@ -31,8 +31,8 @@ def bench(
     Parameters
     ----------
     grid
-        Name of a grid: zoo, search (short trainings that look for the weakest setting that works), or defenses (every
-        eraser on the zoo's victims).
+        Name of a grid: zoo, search (short trainings that look for the weakest setting that works), defenses and
+        defenses-paper (every eraser on the zoo's victims), or teachers (which teacher NAD should have).
     data
         Folder that holds the data sets by name (cifar10-jpeg, gtsrb32); $NAD_DATA where nothing is said.
     out
