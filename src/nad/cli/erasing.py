@@ -1,5 +1,6 @@
 """Commands for a checkpoint: purify, evaluate, scan."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ from nad.cli.app import Data, How, apart, app, flag
 from nad.defenses import Defense
 from nad.detection import Detector
 from nad.errors import NadError
-from nad.models.checkpoints import Format, load, located
+from nad.models.checkpoints import Format, Loaded, load, located
 from nad.oracle import Oracle
 from nad.pipeline import Made, attack_on
 from nad.results import dumps, new_folder, resolved, write_json
@@ -76,6 +77,12 @@ def purify(
             write_json(folder / "result.json", results)
     if how.json:
         return console.raw(dumps(results if several else results[0]))
+    _tell(loaded, made)
+    console.line(f"wrote {out}")
+
+
+def _tell(loaded: Loaded, made: Sequence[Made]) -> None:
+    """The table of `purify`, and the curve of every choice."""
     for note in loaded.notes:
         console.say(note)
     before = made[0].result.before
@@ -83,8 +90,7 @@ def purify(
     console.metrics_table([*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)])
     for one in made:
         for text in console.curve_lines(one.result.notes):
-            console.line(f"{one.result.method}: {text}" if several else text)
-    console.line(f"wrote {out}")
+            console.line(f"{one.result.method}: {text}" if len(made) > 1 else text)
 
 
 @app.command
