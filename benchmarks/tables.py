@@ -65,10 +65,10 @@ def by_eraser(grid: str, found: pd.DataFrame, metric: str) -> str:
     The paper's Table 1 stands in brackets where it has the number: its ASR, and its accuracy, which leaves out the
     target class.
     """
+    erasures = {cell.name: cell for cell in read(grid) if isinstance(cell, Erasure)}
+    found = found if found.empty else found[found["cell"].isin(erasures)]
     if found.empty:
         return "not measured yet\n"
-    erasures = {cell.name: cell for cell in read(grid) if isinstance(cell, Erasure)}
-    found = found[found["cell"].isin(erasures)]
     victims = list(dict.fromkeys(erasures[name].victim for name in erasures if name in set(found["cell"])))
     paper = {v: published("T1").get(v.partition("-")[0], {}) for v in victims}
     column = {"asr": 0, "acc_nt": 1}.get(metric)
@@ -219,7 +219,7 @@ def main() -> None:
     }
     rewrite(Path("docs/attacks.md"), victims)
     for grid in ("defenses", "defenses-paper"):
-        erased = cells(results / grid)
+        erased = cells(results / "erasures")
         rewrite(Path("docs/defenses.md"), {f"{grid} {m}": by_eraser(grid, erased, m) for m in (*METRICS, "seconds")})
     rewrite(Path("docs/demo.md"), {"demo": by_network(results / "demo")})
 

@@ -77,15 +77,15 @@ def test_an_unknown_grid_names_the_close_one():
     ],
 )
 def test_a_fingerprint_covers_the_whole_configuration(other):
-    assert CELL.fingerprint("d") == replace(CELL, name="b", core=True).fingerprint("d")
-    assert CELL.fingerprint("d") != other.fingerprint("d")
+    assert CELL.fingerprint("d", RUN) == replace(CELL, name="b", core=True).fingerprint("d", RUN)
+    assert CELL.fingerprint("d", RUN) != other.fingerprint("d", RUN)
 
 
 def test_a_fingerprint_covers_the_data_and_the_version_of_the_attack(monkeypatch):
-    first = CELL.fingerprint("d")
-    assert first != CELL.fingerprint("e")
+    first = CELL.fingerprint("d", RUN)
+    assert first != CELL.fingerprint("e", RUN)
     monkeypatch.setattr(type(CELL.planted()), "version", 99)
-    assert CELL.fingerprint("d") != first
+    assert CELL.fingerprint("d", RUN) != first
 
 
 def test_a_grid_names_no_file_of_this_machine():
@@ -199,6 +199,16 @@ def test_a_grid_of_erasers_has_every_victim_and_seed():
     assert {c.paper for c in cells} == {None, "finetune", "fine-pruning", "mcr", "nad"}
 
 
+def test_grids_share_their_cells():
+    meant = {}
+    for cell in (cell for name in grids() for cell in read(name) if isinstance(cell, Erasure)):
+        assert meant.setdefault(cell.name, cell) == replace(cell, paper=meant[cell.name].paper), cell.name
+
+
+def test_an_erasure_in_another_precision_is_another(zoo):
+    assert ERASURE.fingerprint("d", RUN) != ERASURE.fingerprint("d", replace(RUN, precision="bf16"))
+
+
 def test_a_grid_like_another_has_its_methods_on_other_victims():
     strong, paper = ([c for c in read(name) if isinstance(c, Erasure)] for name in ("defenses", "defenses-paper"))
     assert [f"{c.victim}-paper" for c in strong] == [c.victim for c in paper]
@@ -225,10 +235,10 @@ def test_signs_are_not_flipped(method, used):
 
 
 def test_a_changed_recipe_or_trigger_makes_an_eraser_new(zoo, monkeypatch):
-    first = ERASURE.fingerprint("d")
+    first = ERASURE.fingerprint("d", RUN)
     with monkeypatch.context() as patch:
         patch.setitem(RECIPES, "recommended", replace(RECIPES["recommended"], epochs=11))
-        assert ERASURE.fingerprint("d") != first
+        assert ERASURE.fingerprint("d", RUN) != first
     card = zoo / "a" / "model.json"
     card.write_text(card.read_text().replace('"target=1', '"target=2').replace("badnets:target=1", "badnets:target=2"))
-    assert ERASURE.fingerprint("d") != first
+    assert ERASURE.fingerprint("d", RUN) != first

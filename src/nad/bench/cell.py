@@ -32,7 +32,7 @@ class Cell:
         """Its result file below `out`."""
         raise NotImplementedError
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self, run: Run) -> dict[str, Any]:
         """Everything that its numbers depend on, but for the images and the machine."""
         raise NotImplementedError
 
@@ -40,13 +40,13 @@ class Cell:
         """Do the work, write all of it or nothing, and return the result."""
         raise NotImplementedError
 
-    def fingerprint(self, data: str) -> str:
+    def fingerprint(self, data: str, run: Run) -> str:
         """SHA-256 of the resolved configuration: raised versions and changed defaults make a cell new.
 
-        What differs between machines (precision, device) is not part of it; results record it.
+        Device and library versions are not part of it; results record them.
 
         Args:
             data: fingerprint of the clean training images.
         """
-        resolved = {"data": data, **self.configuration()}
+        resolved = {"data": data, **self.configuration(run)}
         return hashlib.sha256(json.dumps(resolved, sort_keys=True, default=list).encode()).hexdigest()

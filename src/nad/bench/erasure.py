@@ -52,7 +52,7 @@ class Erasure(Cell):
     def result(self, out: Path) -> Path:
         return out / f"{self.name}.json"
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self, run: Run) -> dict[str, Any]:
         card = read_json(zoo.locate(self.victim) / "model.json")
         return {
             "victim": [card.get(key) for key in ("sha256", "attack", "attack_seed", "trigger_sha256")],
@@ -60,6 +60,7 @@ class Erasure(Cell):
             "open": {"recipes": {name: how.to_json() for name, how in RECIPES.items()}, "max_drop": MAX_DROP},
             "seed": self.seed,
             "clean": self.clean,
+            "precision": run.resolved_precision,
         }
 
     def make(self, dataset: Dataset, run: Run, out: Path, fingerprint: str) -> dict[str, Any]:

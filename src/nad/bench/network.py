@@ -45,7 +45,8 @@ class Network(Cell):
     def result(self, out: Path) -> Path:
         return out / self.name / "result.json"
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self, run: Run) -> dict[str, Any]:
+        """What it is trained from and how; in which precision is for its card to say, since it is made once for all."""
         attack = self.planted()
         return {
             "model": self.model,

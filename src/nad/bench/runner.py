@@ -71,7 +71,7 @@ def _decoded(name: str, folder: Path | None) -> Dataset:
 
 
 def _run_cell(cell: Cell, out: Path, dataset: Dataset, run: Run, dry: bool, overwrite: bool) -> Status:
-    fingerprint = cell.fingerprint(dataset.train.fingerprint)
+    fingerprint = cell.fingerprint(dataset.train.fingerprint, run)
     if cell.result(out).is_file():
         result = read_json(cell.result(out))
         if result.get("notes", {}).get("fingerprint") == fingerprint:

@@ -36,7 +36,8 @@ def bench(
     data
         Folder that holds the data sets by name (cifar10-jpeg, gtsrb32); $NAD_DATA where nothing is said.
     out
-        Folder of the results; the zoo, runs/GRID for other networks, results/GRID for erasers, where nothing is said.
+        Folder of the results; the zoo, runs/GRID (other networks) or results/erasures, which the grids of erasers
+        share, where nothing is said.
     only
         Names of cells, with * for anything; several with commas.
     dry_run
@@ -64,7 +65,7 @@ def _home(grid: str, cells: list[Cell]) -> Path:
     """Where a grid's results are kept where nothing is said."""
     if grid == ZOO:
         return Path(os.environ.get("NAD_ZOO") or zoo.found() or ZOO)
-    return Path("results" if isinstance(cells[0], Erasure) else "runs") / grid
+    return Path("results/erasures") if isinstance(cells[0], Erasure) else Path("runs") / grid
 
 
 def _said(status: Status) -> str:
