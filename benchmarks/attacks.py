@@ -3,7 +3,7 @@
     python benchmarks/attacks.py --data DIR         # DIR holds cifar10-jpeg and gtsrb32
 
 Writes one file a victim to results/attacks/, and one a short training of `nad bench search` (found in runs/search) to
-results/search/; a rerun does what is missing or was trained anew. Draw the tables of docs/attacks.md with tables.py.
+results/search/; a rerun does what is missing or was trained anew. Draw the tables of docs/attacks.md with `nad report`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from torch import Tensor
 from nad.attacks.base import Attack, Phase
 from nad.attacks.clean_label import CleanLabel
 from nad.attacks.surrogates import unpacked
-from nad.bench import Network, networks
+from nad.bench import Network, networks, twin_of
 from nad.data import sources
 from nad.data.images import ImageSet
 from nad.evaluation import evaluate
@@ -95,13 +95,6 @@ def perturbation_alone(loaded: Loaded, attack: CleanLabel, test: ImageSet, run: 
 def weights(place: Path) -> str:
     """The hash of a network's weights: what a file here belongs to."""
     return str(read_json(place / "model.json")["sha256"])
-
-
-def twin_of(cell: Network, cells: list[Network]) -> Network | None:
-    """The clean network of the same data, architecture, regime and length."""
-    same = ("data", "model", "regime", "epochs", "augment")
-    alike = [c for c in cells if c.attack is None and all(getattr(c, k) == getattr(cell, k) for k in same)]
-    return alike[0] if alike else None
 
 
 def main() -> None:

@@ -4,7 +4,8 @@
 
 VICTIM is a folder that `nad train` wrote. `methods` has fixed settings; `warm` has one-cycle rates instead of steps;
 `drops` leaves every choice open at several values of max_drop (the largest is the default), and is for development: its
-seed (100) and its victims (BadNets on CIFAR-10) are ones that a default may be chosen on. Draw the page with tables.py.
+seed (100) and its victims (BadNets on CIFAR-10) are ones that a default may be chosen on. Draw the page
+with `nad report`.
 """
 
 import argparse

@@ -9,7 +9,7 @@ from torch import nn
 from nad.attacks import BadNets
 from nad.data.images import ImageSet
 from nad.errors import NadError
-from nad.evaluation import evaluate, measured
+from nad.evaluation import evaluate, measured, reactivated
 from nad.results import Count, Metrics
 from nad.runtime import Run
 
@@ -119,3 +119,30 @@ def test_sets_decoded_on_demand_give_the_same_counts(test_set):
 def test_a_target_that_the_data_does_not_have_is_refused(test_set):
     with pytest.raises(NadError, match=r"badnets: expected target in 0\.\.3, got 7"):
         evaluate(Constant(0), test_set, BadNets(target=7))
+
+
+def test_a_dormant_backdoor_comes_back_and_one_that_is_not_there_does_not(test_set):
+    dormant = Bright()
+    dormant.scale.data.fill_(0.49)  # a white corner is worth 0.49, all other answers 0.51
+    before, attack, run = dormant.scale.clone(), BadNets(target=1, low=255), Run(precision="fp32", device="cpu")
+    assert evaluate(dormant, test_set, attack, run).asr == Count(0, 450)
+    assert reactivated(dormant, test_set, test_set, attack, run).asr == Count(450, 450)
+    assert torch.equal(dormant.scale, before), "the given network is left as it is"
+    never = Bright()
+    never.scale.data.fill_(-4)
+    assert reactivated(never, test_set, test_set, attack, run).asr == Count(0, 450)
+
+
+def test_only_a_few_images_are_poisoned_for_reactivation(test_set, monkeypatch):
+    seen = []
+
+    def watched(model, images, *how, **named):
+        seen.append((images.pixels != test_set.pixels).flatten(1).any(1))
+        seen.append(images.labels != test_set.labels)
+
+    monkeypatch.setattr("nad.evaluation.fit", watched)
+    attack = BadNets(target=1)
+    reactivated(Bright(), test_set, test_set, attack, Run(precision="fp32", device="cpu"), count=7)
+    changed, relabelled = seen
+    assert int(changed.sum()) == 7
+    assert torch.equal(changed, relabelled), "none of the target class, and all of them answer it"

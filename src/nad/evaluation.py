@@ -1,5 +1,8 @@
 """Accuracy, attack success rate and recovered accuracy. Never called inside a defense."""
 
+import copy
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +12,9 @@ from nad.detection.base import Detector
 from nad.errors import NadError
 from nad.results import Count, Metrics
 from nad.runtime import Run
-from nad.training import predictions
+from nad.training import Recipe, fit, predictions
+
+REACTIVATION = Recipe(epochs=5, lr=0.01, schedule="constant")
 
 
 def measured(
@@ -54,6 +59,31 @@ def evaluate(model: nn.Module, test: ImageSet, attack: Attack | None = None, run
     clean = predictions(model, test, run)
     triggered = None if attack is None else predictions(model, attack.triggered(test), run)
     return measured(test.labels.cpu(), clean, triggered, attack, len(test.classes))
+
+
+def reactivated(
+    model: nn.Module, images: ImageSet, test: ImageSet, attack: Attack, run: Run, count: int = 5
+) -> Metrics:
+    """Evaluate after fine-tuning on clean images and a few poisoned ones: how fast a backdoor comes back.
+
+    A network that was never backdoored, treated the same way, says how much of it is learned anew.
+
+    Source: Min et al., "Uncovering, Explaining, and Mitigating the Superficial Safety of Backdoor Defense", NeurIPS
+    2024, whose attack this is in a small form: 5 epochs at 0.01.
+
+    Args:
+        model: left as it is.
+        images: the defender's clean images; `count` of them, of classes that the trigger is to change, are poisoned.
+    """
+    drawn = torch.randperm(len(images), generator=run.generator("reactivation"))
+    chosen = drawn[attack.evaluated(images.labels[drawn])][:count]
+    labels, mask = images.labels.clone(), torch.zeros(len(images), dtype=torch.bool)
+    labels[chosen] = attack.answers(labels[chosen], len(images.classes))
+    mask[chosen] = True
+    poisoned = replace(images, pixels=attack.planted(images.pixels, mask, "test"), labels=labels)
+    model = copy.deepcopy(model).requires_grad_(True)
+    fit(model, poisoned, REACTIVATION, run, name="re-activation")
+    return evaluate(model, test, attack, run)
 
 
 def caught(

@@ -2,8 +2,8 @@
 
 from nad.bench.cell import Cell
 from nad.bench.erasure import Erasure
-from nad.bench.grid import grids, networks, read
+from nad.bench.grid import networks, read, twin_of
 from nad.bench.network import Network
 from nad.bench.runner import run_grid
 
-__all__ = ["Cell", "Erasure", "Network", "grids", "networks", "read", "run_grid"]
+__all__ = ["Cell", "Erasure", "Network", "networks", "read", "run_grid", "twin_of"]

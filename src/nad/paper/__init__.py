@@ -4,8 +4,26 @@ import tomllib
 from importlib import resources
 from typing import Any
 
+from nad.errors import NadError, printable
+
 
 def published(table: str) -> dict[str, dict[str, Any]]:
     """The rows of a table, such as T3, by name."""
     text = (resources.files("nad.paper") / f"{table}.toml").read_text(encoding="utf-8")
     return dict(tomllib.loads(text))
+
+
+def printed(place: str) -> dict[str, float]:
+    """What is printed at a place such as `T1/badnets/nad`, by metric.
+
+    The paper's accuracy leaves out the target class, as its code does.
+
+    Raises:
+        NadError: there is no such place.
+    """
+    try:
+        table, row, column = place.split("/")
+        asr, accuracy = published(table)[row][column]
+    except (KeyError, FileNotFoundError, ValueError, TypeError) as error:
+        raise NadError(f"the paper has no numbers at {printable(place)}; expected TABLE/ROW/COLUMN") from error
+    return {"asr": asr, "acc_nt": accuracy}

@@ -1,0 +1,85 @@
+"""The command for what was measured: report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+
+from nad import console, grids
+from nad.cli.app import app, flag
+from nad.errors import NadError, printable
+from nad.grids import Layout, Planned
+from nad.models import zoo
+from nad.registry import close
+from nad.report import pages
+from nad.report.cells import cells, plans_of
+from nad.report.whole import Report
+from nad.results import dumps
+
+
+@app.command
+def report(
+    what: str,
+    *,
+    results: Path = Path("results"),
+    out: Path | None = None,
+    check: Annotated[bool, flag] = False,
+    json: Annotated[bool, flag] = False,
+) -> None:
+    """Tables and plots of what was measured, from the result files alone.
+
+    Parameters
+    ----------
+    what
+        A grid such as defenses; a folder of results (VICTIM/METHOD-SEED.json); or a page (.md), whose tables are drawn
+        anew between their markers.
+    results
+        Folder of the results.
+    out
+        Folder for the same as Markdown, LaTeX and CSV, and for plots.
+    check
+        Of a page: change nothing, and fail where a table or a number in its prose is not what was measured.
+    json
+        Print one JSON object and nothing else on standard output.
+    """
+    if what.endswith(".md"):
+        return _page(Path(what), results, check)
+    made = Report.of(*_asked(what, results))
+    if not made.tables:
+        raise NadError(f"nothing of {printable(what)} was measured yet; expected results in {printable(results)}")
+    if out:
+        made.write(out)
+    if json:
+        return console.raw(dumps(made.records()))
+    for title, heads, lines in made.parts():
+        console.options_table(title, lines, heads)
+    if made.tables[0].missing:
+        console.line(f"{made.tables[0].missing} results are missing: nad bench {what}")
+    if out:
+        console.line(f"wrote {out}")
+
+
+def _asked(what: str, results: Path) -> tuple[list[Planned], Layout, pd.DataFrame]:
+    """What is to be reported: a grid's plans and layout, or a folder's own, and the results."""
+    if what in grids.names() or what.endswith(".toml"):
+        return grids.planned(what), grids.layout(what), cells(results / "erasures")
+    if not Path(what).is_dir():
+        raise NadError(f"there is no grid, page or folder {printable(what)!r}{close(what, grids.names())}")
+    found = cells(Path(what))
+    return plans_of(found), Layout(title=Path(what).name), found
+
+
+def _page(page: Path, results: Path, check: bool) -> None:
+    store = pages.Store(results, zoo.found() or Path("zoo"))
+    text = page.read_text(encoding="utf-8") if page.is_file() else None
+    if text is None:
+        raise NadError(f"there is no page {printable(page)}; expected a Markdown file")
+    drawn = pages.regenerated(text, store)
+    wrong = pages.checked(drawn, store)
+    if check and drawn != text:
+        wrong.append("its tables are not what was measured")
+    if wrong:
+        raise NadError(f"{printable(page)}: " + "; ".join(wrong))
+    if drawn != text:
+        page.write_text(drawn, encoding="utf-8")
+    console.line(f"{page} is as measured")

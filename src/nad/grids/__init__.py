@@ -1,0 +1,158 @@
+"""Grids as plain data: what is to be done, and how its tables are laid out. A grid is a TOML file.
+
+`[[cell]]` is a network to train. `[[method]]` is an eraser that is tried on every victim of `[defaults]`, or its own,
+with every seed and every clean fraction; `[augment]` says what stands for flips on which data. `like` takes the entries
+of another grid, whose defaults its own replace. `[table]` says what a report compares with what.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from nad.errors import NadError, printable
+from nad.registry import close
+
+CLEAN = 0.05  # the fraction of clean images that a cell's name does not say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """One eraser on one victim with one seed.
+
+    Args:
+        label: what the grid calls the method. victim: a network of the zoo.
+        method: specification. clean: fraction of the training split that the method gets.
+        paper: where the published number stands, such as `T1/badnets/nad`.
+        x, line: where the result stands on a plot: a number, and the name of the curve.
+        reactivate: whether it is measured how fast the backdoor comes back.
+    """
+
+    label: str
+    victim: str
+    method: str
+    seed: int
+    clean: float = CLEAN
+    paper: str | None = None
+    x: float | None = None
+    line: str | None = None
+    reactivate: bool = False
+    core: bool = False
+    gpu: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its result; grids that plan the same share it."""
+        fraction = "" if self.clean == CLEAN else f"@{self.clean:g}"
+        return f"{self.victim}/{self.label}{fraction}-{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a grid's results are reported.
+
+    Args:
+        title: one line. before: where the paper has the numbers before any eraser, such as `T1/{attack}/before`.
+        judged: labels of methods that are compared with each of `controls`, over the victims.
+        x: what the horizontal axis of the plot is, if there is one; `log` whether it is logarithmic.
+    """
+
+    title: str = ""
+    before: str | None = None
+    judged: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    x: str | None = None
+    log: bool = False
+
+
+def names() -> list[str]:
+    """Of the grids that come with the package."""
+    held = (Path(file.name) for file in resources.files("nad.grids").iterdir())
+    return sorted(file.stem for file in held if file.suffix == ".toml")
+
+
+def content(name: str) -> dict[str, Any]:
+    """What a grid's file says, and that of the grid that it is like.
+
+    Args:
+        name: of a grid that comes with the package, or a file ending in .toml.
+
+    Raises:
+        NadError: an unknown name, a file that cannot be read, or one that is no TOML.
+    """
+    try:
+        found = tomllib.loads(_text(name))
+    except ValueError as error:
+        raise NadError(f"grid {printable(name)}: expected a TOML file, got {error}") from error
+    if "like" not in found:
+        return found
+    base = content(found["like"])
+    return base | found | {key: base.get(key, {}) | found.get(key, {}) for key in ("defaults", "table")}
+
+
+def where(name: str, value: str) -> str:
+    """File and line of a value in a grid, or in the one that it is like."""
+    text = _text(name)
+    for number, line in enumerate(text.splitlines(), 1):
+        if value in line:
+            return f"{Path(name).name.removesuffix('.toml')}.toml, line {number}"
+    like = tomllib.loads(text).get("like")
+    return where(like, value) if like else f"{printable(name)}"
+
+
+def _text(name: str) -> str:
+    if name.endswith(".toml"):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise NadError(f"grid {printable(name)}: expected a TOML file, got {error}") from error
+    if name not in names():
+        raise NadError(f"there is no grid {printable(name)!r}{close(name, names())}")
+    return (resources.files("nad.grids") / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def planned(name: str) -> list[Planned]:
+    """The erasers of a grid in its order: method by method, then seeds, then victims.
+
+    Raises:
+        NadError: an entry that no eraser has.
+    """
+    found = content(name)
+    defaults = {key: value for key, value in found.get("defaults", {}).items() if key in _KNOWN}
+    return [one for entry in found.get("method", ()) for one in _each(name, defaults | entry)]
+
+
+def layout(name: str) -> Layout:
+    """How a grid's results are reported."""
+    said = content(name).get("table", {})
+    known({f.name for f in fields(Layout)}, said, f"{name}: [table]")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    return Layout(**values)
+
+
+_KNOWN = {f.name for f in fields(Planned)} - {"label", "victim", "seed"} | {"name", "victims", "suffix", "seeds"}
+
+
+def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
+    known(_KNOWN, entry, f"{grid}: [[method]]")
+    own = {k: v for k, v in entry.items() if k not in ("name", "victims", "suffix", "seeds", "clean", "paper")}
+    fractions = entry.get("clean", CLEAN)
+    for clean in fractions if isinstance(fractions, list) else [fractions]:
+        for seed in entry["seeds"]:
+            for victim in (one + entry.get("suffix", "") for one in entry["victims"]):
+                paper = entry["paper"].format(attack=attack(victim)) if entry.get("paper") else None
+                yield Planned(label=entry["name"], victim=victim, seed=seed, clean=clean, paper=paper, **own)
+
+
+def attack(victim: str) -> str:
+    """The first part of a victim's name: what was planted."""
+    return victim.partition("-cifar10")[0].partition("-gtsrb")[0]
+
+
+def known(names: set[str], entry: dict[str, Any], what: str) -> None:
+    """Refuse a key that means nothing."""
+    for key in entry:
+        if key not in names:
+            raise NadError(f"{what} has no entry {printable(key)!r}{close(key, names)}")

@@ -1,0 +1,91 @@
+"""Is a method better than its control? Over victims, after averaging seeds."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from nad.grids import Layout, Planned
+from nad.report.tables import row_of
+
+FEWEST = 6  # victims that a mark needs: of five, no two-sided test of signs can fall below 0.05
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method less its control.
+
+    Args:
+        difference: in percentage points, the mean over victims of the mean over seeds that both have.
+        low, high: 95 % interval of it (Student's t); over victims, or over seeds where there is one victim.
+        victims, seeds: how many there are, at least.
+        p: of the exact two-sided permutation test of signs over victims; none below FEWEST.
+        adjusted: the same after Holm's correction over the table.
+    """
+
+    method: str
+    control: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    victims: int
+    seeds: int
+    p: float | None = None
+    adjusted: float | None = None
+
+    @property
+    def marked(self) -> bool:
+        return self.adjusted is not None and self.adjusted < LEVEL
+
+
+def comparisons(
+    plans: Sequence[Planned], found: pd.DataFrame, how: Layout, metrics: Sequence[str] = ("asr", "acc", "ra")
+) -> list[Comparison]:
+    """Each of the layout's judged methods against each of its controls."""
+    by_name = found.set_index("cell")
+    rows: dict[str, dict[tuple[str, int], str]] = {}
+    for plan in plans:
+        if plan.name in by_name.index:
+            rows.setdefault(row_of(plan), {})[plan.victim, plan.seed] = plan.name
+    compared = []
+    for judged, control, metric in itertools.product(how.judged, how.controls, metrics):
+        ours, theirs = rows.get(judged, {}), rows.get(control, {})
+        both = [key for key in ours if key in theirs]
+        if both and judged != control:
+            values = pd.DataFrame(both, columns=["victim", "seed"])
+            values["difference"] = [by_name[metric][ours[k]] - by_name[metric][theirs[k]] for k in both]
+            compared.append(_compared(judged, control, metric, values.dropna()))
+    return holm(compared)
+
+
+def _compared(judged: str, control: str, metric: str, values: pd.DataFrame) -> Comparison:
+    of_victims = values.groupby("victim")["difference"].mean()
+    sample = of_victims if len(of_victims) > 1 else values["difference"]
+    low = high = float("nan")
+    if len(sample) > 1:
+        interval = stats.ttest_1samp(sample, 0).confidence_interval(0.95)
+        low, high = float(interval.low), float(interval.high)
+    p = None
+    if len(of_victims) >= FEWEST:
+        flipped = stats.permutation_test(
+            (of_victims.to_numpy(),), np.mean, permutation_type="samples", n_resamples=2**14
+        )
+        p = float(flipped.pvalue)
+    seeds = int(values.groupby("victim").size().min())
+    return Comparison(judged, control, metric, float(of_victims.mean()), low, high, len(of_victims), seeds, p)
+
+
+def holm(compared: Sequence[Comparison]) -> list[Comparison]:
+    """The same with p adjusted for how many there are (Holm, 1979)."""
+    tested = sorted((c for c in compared if c.p is not None), key=lambda c: c.p or 0)
+    adjusted: dict[int, float] = {}
+    highest = 0.0
+    for rank, one in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - rank) * (one.p or 0)))
+        adjusted[id(one)] = highest
+    return [replace(one, adjusted=adjusted.get(id(one))) for one in compared]

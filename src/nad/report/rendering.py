@@ -1,0 +1,79 @@
+"""Tables as Markdown, LaTeX, CSV and rows for the terminal."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from nad.report.comparing import Comparison
+from nad.report.tables import MEAN, Table
+
+
+def rows(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows as text: method, each victim, mean over victims, number of seeds."""
+    heads = ["method", *table.columns, MEAN, "n"]
+    lines = []
+    for row, entries in table.entries.items():
+        mean = table.mean(row)
+        shown = [str(entries[c]) if c in entries else "" for c in table.columns]
+        lines.append([row, *shown, "" if mean is None else f"{mean:.2f}", table.seeds(row)])
+    return heads, lines
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table; each method's specification stands behind its name."""
+    heads, lines = rows(table)
+    for line in lines:
+        spec = table.specs[line[0]]
+        line[0] += f" `{spec}`" if spec not in ("", line[0]) else ""
+    return grid_of(heads, lines)
+
+
+def grid_of(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Any rows of text as a Markdown table."""
+    return "\n".join(
+        [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *(f"| {' | '.join(line)} |" for line in lines), ""]
+    )
+
+
+def latex(table: Table, caption: str = "") -> str:
+    """A LaTeX table for booktabs."""
+    heads, lines = rows(table)
+    frame = pd.DataFrame(lines, columns=heads).replace("±", r"$\\pm$", regex=True)
+    columns = "l" + "r" * (len(heads) - 1)
+    text = frame.to_latex(index=False, escape=False, column_format=columns, caption=caption or None)
+    return str(text).replace("_", r"\_")
+
+
+def frame(tables: Sequence[Table]) -> pd.DataFrame:
+    """Everything as numbers, one row for each method, victim and metric."""
+    return pd.DataFrame(
+        {
+            "metric": table.metric,
+            "method": row,
+            "specification": table.specs[row],
+            "victim": victim,
+            "mean": entry.mean,
+            "deviation": entry.deviation,
+            "worst": entry.worst,
+            "n": entry.n,
+            "paper": entry.paper,
+            "difference": entry.difference,
+        }
+        for table in tables
+        for row, entries in table.entries.items()
+        for victim, entry in entries.items()
+    )
+
+
+def compared(found: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of comparisons with controls; a star is p < 0.05 after Holm's correction."""
+    heads = ["method", "less its control", "metric", "difference", "95 % interval", "victims", "seeds", "p (Holm)"]
+    lines = [
+        [
+            *(one.method, one.control, one.metric, f"{one.difference:+.2f}{' *' if one.marked else ''}"),
+            f"{one.low:+.2f} to {one.high:+.2f}" if one.low == one.low else "",
+            *(str(one.victims), str(one.seeds), "" if one.adjusted is None else f"{one.adjusted:.3f}"),
+        ]
+        for one in found
+    ]
+    return heads, lines

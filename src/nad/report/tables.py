@@ -1,0 +1,111 @@
+"""What a grid's results come to: mean and spread over seeds, beside the paper's number."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from nad.grids import Layout, Planned, attack
+from nad.paper import printed
+from nad.report.cells import EXTRA, METRICS
+
+BEFORE = "before"
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method on one victim.
+
+    Args:
+        mean, deviation, worst: over `n` seeds; the deviation is NaN of one.
+        paper: the published number, if there is one.
+    """
+
+    mean: float
+    deviation: float = math.nan
+    worst: float = math.nan
+    n: int = 1
+    paper: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """From the published number."""
+        return None if self.paper is None else self.mean - self.paper
+
+    def __str__(self) -> str:
+        spread = "" if math.isnan(self.deviation) else f" ± {self.deviation:.2f}"
+        theirs = "" if self.paper is None else f" ({self.paper:.2f}, {self.difference:+.2f})"
+        return f"{self.mean:.2f}{spread}{theirs}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One metric of the methods of a grid (rows) on its victims (columns).
+
+    Args:
+        specs: the specification of each row's method. entries: by row, then column; what was not measured is absent.
+        missing: how many results the grid plans that are not there.
+    """
+
+    metric: str
+    columns: tuple[str, ...]
+    specs: dict[str, str]
+    entries: dict[str, dict[str, Entry]]
+    missing: int = 0
+
+    def mean(self, row: str) -> float | None:
+        """Over all victims; none where one is missing."""
+        found = self.entries[row]
+        return sum(e.mean for e in found.values()) / len(found) if len(found) == len(self.columns) else None
+
+    def seeds(self, row: str) -> str:
+        """How many seeds the row's numbers are of."""
+        counts = sorted({entry.n for entry in self.entries[row].values()})
+        return "-".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
+
+
+def table(plans: Sequence[Planned], found: pd.DataFrame, metric: str, how: Layout) -> Table:
+    """The results of `plans` that are among `found`.
+
+    Args:
+        found: as `cells` gives it. metric: one of METRICS or EXTRA.
+    """
+    assert metric in METRICS or metric in EXTRA, metric
+    found = found[found["cell"].isin({plan.name for plan in plans})]
+    measured = found.dropna(subset=[metric])
+    columns = tuple(dict.fromkeys(plan.victim for plan in plans if plan.victim in set(measured["victim"])))
+    specs: dict[str, str] = {}
+    entries: dict[str, dict[str, Entry]] = {}
+    if f"{BEFORE} {metric}" in found:
+        specs[BEFORE] = ""
+        entries[BEFORE] = {
+            victim: Entry(rows[f"{BEFORE} {metric}"].mean(), paper=_theirs(how.before, victim, metric))
+            for victim in columns
+            if len(rows := found[found["victim"] == victim].dropna(subset=[f"{BEFORE} {metric}"]))
+        }
+    for (row, victim), of_cell in _grouped(plans).items():
+        values = measured[measured["cell"].isin({plan.name for plan in of_cell})][metric]
+        if len(values):
+            specs[row] = of_cell[0].method
+            worst = values.max() if metric in ("asr", *EXTRA) else values.min()
+            paper = printed(of_cell[0].paper).get(metric) if of_cell[0].paper else None
+            entries.setdefault(row, {})[victim] = Entry(values.mean(), values.std(), worst, len(values), paper)
+    return Table(metric, columns, specs, entries, len({plan.name for plan in plans} - set(found["cell"])))
+
+
+def row_of(plan: Planned) -> str:
+    """What a table calls the row of a planned result."""
+    return plan.name.removeprefix(f"{plan.victim}/").removesuffix(f"-{plan.seed}")
+
+
+def _grouped(plans: Sequence[Planned]) -> dict[tuple[str, str], list[Planned]]:
+    groups: dict[tuple[str, str], list[Planned]] = {}
+    for plan in plans:
+        groups.setdefault((row_of(plan), plan.victim), []).append(plan)
+    return groups
+
+
+def _theirs(place: str | None, victim: str, metric: str) -> float | None:
+    return printed(place.format(attack=attack(victim))).get(metric) if place else None

@@ -1,0 +1,68 @@
+"""All there is to say of a grid's results: its tables, comparisons and plots."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from nad.errors import NadError, printable
+from nad.grids import Layout, Planned
+from nad.report import rendering
+from nad.report.cells import EXTRA, METRICS
+from nad.report.comparing import Comparison, comparisons
+from nad.report.plots import curves
+from nad.report.tables import Table, table
+
+
+@dataclass(frozen=True)
+class Report:
+    """A grid's results in every form.
+
+    Args:
+        found: the results, as `cells` gives them.
+    """
+
+    plans: Sequence[Planned]
+    how: Layout
+    found: pd.DataFrame
+    tables: Sequence[Table]
+    compared: Sequence[Comparison]
+
+    @classmethod
+    def of(cls, plans: Sequence[Planned], how: Layout, found: pd.DataFrame) -> Self:
+        made = (table(plans, found, metric, how) for metric in (*METRICS, *EXTRA))
+        return cls(plans, how, found, [t for t in made if t.columns], comparisons(plans, found, how))
+
+    def parts(self) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+        """Title, heads and rows of each table, and of the comparisons."""
+        for one in self.tables:
+            yield ((METRICS | EXTRA)[one.metric], *rendering.rows(one))
+        if self.compared:
+            yield ("against controls", *rendering.compared(self.compared))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every number of the tables, as plain values."""
+        frame = rendering.frame(self.tables).astype(object)
+        return [{str(k): v for k, v in row.items()} for row in frame.where(frame.notna(), None).to_dict("records")]
+
+    def write(self, folder: Path) -> None:
+        """report.md, tables.tex, results.csv and, where the grid has an axis, curves.png.
+
+        Raises:
+            NadError: the folder cannot be written to.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            titled = [f"## {title}\n\n{rendering.grid_of(heads, lines)}" for title, heads, lines in self.parts()]
+            heading = f"# {self.how.title}\n" if self.how.title else ""
+            (folder / "report.md").write_text("\n".join([heading, *titled]), encoding="utf-8")
+            captions = METRICS | EXTRA
+            latex = "\n".join(rendering.latex(one, captions[one.metric]) for one in self.tables)
+            (folder / "tables.tex").write_text(latex, encoding="utf-8")
+            rendering.frame(self.tables).to_csv(folder / "results.csv", index=False)
+            if any(plan.x is not None for plan in self.plans):
+                curves(self.plans, self.found, self.how, folder / "curves.png")
+        except OSError as error:
+            raise NadError(f"cannot write to --out {printable(folder)}: {error.strerror}") from error

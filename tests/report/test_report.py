@@ -1,0 +1,235 @@
+"""Reports: pure functions of the result files."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from nad import grids
+from nad.errors import NadError
+from nad.grids import Layout, Planned
+from nad.paper import printed
+from nad.report import pages
+from nad.report.cells import cells, plans_of
+from nad.report.comparing import Comparison, comparisons, holm
+from nad.report.rendering import latex, markdown
+from nad.report.tables import Entry, table
+from nad.report.whole import Report
+from nad.results import write_json
+
+SIX = ("badnets", "blend", "cl", "refool", "sig", "trojan")
+HOW = Layout(title="Two methods", before="T1/{attack}/before", judged=("nad",), controls=("finetune",))
+
+
+def write(folder: Path, victim: str, label: str, seed: int, asr: float | None, acc: float = 0.8, **more: Any) -> None:
+    after = {"acc": acc, "acc_nt": acc, "asr": asr, "ra": None if asr is None else 1 - asr}
+    before = {"acc": 0.85, "acc_nt": 0.84, "asr": 1.0, "ra": 0.0}
+    result = {"method": f"{label}:lr=0.1", "run": {"seed": seed}, "before": before, "after": after}
+    (folder / victim).mkdir(parents=True, exist_ok=True)
+    write_json(folder / victim / f"{label}-{seed}.json", result | {"seconds": 2.0, "notes": {}} | more)
+
+
+def plans(victims: tuple[str, ...] = ("badnets-cifar10",), seeds: int = 2) -> list[Planned]:
+    one = {"nad": "T1/{}/nad", "finetune": None}
+    return [
+        Planned(label=m, victim=v, seed=s, method=f"{m}:lr=0.1", paper=p and p.format(v.partition("-")[0]))
+        for m, p in one.items()
+        for s in range(seeds)
+        for v in victims
+    ]
+
+
+def test_a_table_has_mean_deviation_and_the_published_number(tmp_path):
+    for seed, asr in enumerate((0.10, 0.14)):
+        write(tmp_path, "badnets-cifar10", "nad", seed, asr)
+    write(tmp_path, "badnets-cifar10", "finetune", 0, 0.5)
+    write(tmp_path, "badnets-cifar10", "not-planned", 0, 0.9)
+    made = table(plans(), cells(tmp_path), "asr", HOW)
+    assert list(made.entries) == ["before", "nad", "finetune"]
+    entry = made.entries["nad"]["badnets-cifar10"]
+    assert (entry.mean, entry.n, entry.paper) == (pytest.approx(12), 2, 4.77)
+    assert entry.deviation == pytest.approx(2.8284271)
+    assert entry.worst == pytest.approx(14)
+    assert entry.difference == pytest.approx(7.23)
+    assert str(entry) == "12.00 ± 2.83 (4.77, +7.23)"
+    assert str(made.entries["finetune"]["badnets-cifar10"]) == "50.00"
+    assert made.entries["before"]["badnets-cifar10"].paper == 100
+    assert made.missing == 1
+
+
+def test_the_published_accuracy_leaves_out_the_target_class(tmp_path):
+    write(tmp_path, "badnets-cifar10", "nad", 0, 0.1)
+    assert table(plans(), cells(tmp_path), "acc", HOW).entries["nad"]["badnets-cifar10"].paper is None
+    assert table(plans(), cells(tmp_path), "acc_nt", HOW).entries["nad"]["badnets-cifar10"].paper == 81.17
+
+
+def test_a_mean_over_victims_needs_them_all(tmp_path):
+    for victim, asr in (("badnets-cifar10", 0.1), ("blend-cifar10", 0.3)):
+        write(tmp_path, victim, "nad", 0, asr)
+    write(tmp_path, "badnets-cifar10", "finetune", 0, 0.5)
+    made = table(plans(("badnets-cifar10", "blend-cifar10"), 1), cells(tmp_path), "asr", HOW)
+    assert made.mean("nad") == pytest.approx(20)
+    assert made.mean("finetune") is None
+
+
+def test_a_victim_without_an_attack_has_no_success_rate(tmp_path):
+    write(tmp_path, "badnets-cifar10", "nad", 0, None)
+    assert table(plans(), cells(tmp_path), "asr", HOW).columns == ()
+
+
+def test_the_permutation_test_is_exact_and_needs_six_victims(tmp_path):
+    """Six differences of one sign: 2 of the 64 sign patterns are as extreme, so p = 1/32."""
+    victims = tuple(f"{v}-cifar10" for v in SIX)
+    for n, victim in enumerate(victims, 1):
+        for seed in (0, 1):
+            write(tmp_path, victim, "finetune", seed, 0.5 + 0.1 * seed)
+            write(tmp_path, victim, "nad", seed, 0.5 + 0.1 * seed - 0.01 * n)
+    (six,) = comparisons(plans(victims), cells(tmp_path), HOW, ["asr"])
+    assert six.difference == pytest.approx(-3.5)
+    assert six.p == six.adjusted == pytest.approx(1 / 32)
+    assert six.marked
+    assert (six.victims, six.seeds) == (6, 2)
+    # Student's t, 5 degrees of freedom: 2.570582 * sqrt(3.5 / 6)
+    assert (six.low, six.high) == (pytest.approx(-3.5 - 1.963347, abs=1e-4), pytest.approx(-3.5 + 1.963347, abs=1e-4))
+    (five,) = comparisons(plans(victims[:5]), cells(tmp_path), HOW, ["asr"])
+    assert (five.p, five.marked) == (None, False)
+
+
+def test_one_victim_has_its_interval_over_seeds(tmp_path):
+    for seed, asr in enumerate((0.10, 0.14, 0.12)):
+        write(tmp_path, "badnets-cifar10", "nad", seed, asr)
+        write(tmp_path, "badnets-cifar10", "finetune", seed, 0.5)
+    (one,) = comparisons(plans(seeds=3), cells(tmp_path), HOW, ["asr"])
+    assert one.difference == pytest.approx(-38)
+    assert one.high - one.difference == pytest.approx(4.302653 * 2 / math.sqrt(3), abs=1e-4)
+    assert one.p is None
+
+
+def test_seeds_that_only_one_side_has_are_not_compared(tmp_path):
+    write(tmp_path, "badnets-cifar10", "nad", 0, 0.1)
+    write(tmp_path, "badnets-cifar10", "nad", 1, 0.9)
+    write(tmp_path, "badnets-cifar10", "finetune", 0, 0.3)
+    (one,) = comparisons(plans(), cells(tmp_path), HOW, ["asr"])
+    assert one.difference == pytest.approx(-20)
+
+
+def test_holm():
+    one = Comparison("a", "b", "asr", 0, 0, 0, 6, 3)
+    adjusted = [c.adjusted for c in holm([replace(one, p=p) for p in (0.01, 0.04, 0.03)] + [one])]
+    assert adjusted == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
+
+
+def test_markdown_and_latex_say_the_same(tmp_path):
+    write(tmp_path, "badnets-cifar10", "nad", 0, 0.1)
+    write(tmp_path, "badnets-cifar10", "nad", 1, 0.1)
+    made = table(plans(), cells(tmp_path), "asr", HOW)
+    assert markdown(made).splitlines() == [
+        "| method | badnets-cifar10 | mean | n |",
+        "|---|---|---|---|",
+        "| before | 100.00 (100.00, +0.00) | 100.00 | 1 |",
+        "| nad `nad:lr=0.1` | 10.00 ± 0.00 (4.77, +5.23) | 10.00 | 2 |",
+    ]
+    assert r"nad & 10.00 $\pm$ 0.00 (4.77, +5.23) & 10.00 & 2 \\" in latex(made)
+
+
+def test_a_report_is_a_function_of_the_folder(tmp_path):
+    for seed in (0, 1):
+        write(tmp_path / "results", "badnets-cifar10", "nad", seed, 0.1 * (seed + 1), reactivated={"asr": 0.7})
+    drawn = [replace(p, x=float(p.seed), line=p.label) for p in plans()]
+    for name in ("a", "b"):
+        Report.of(drawn, HOW, cells(tmp_path / "results")).write(tmp_path / name)
+    files = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert files == ["curves.png", "report.md", "results.csv", "tables.tex"]
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    frame = pd.read_csv(tmp_path / "a" / "results.csv")
+    row = frame[(frame["method"] == "nad") & (frame["metric"] == "asr")].iloc[0]
+    assert (row["mean"], row["n"], row["paper"]) == (pytest.approx(15), 2, 4.77)
+    assert set(frame["metric"]) == {"acc", "acc_nt", "asr", "ra", "seconds", "reactivated"}
+
+
+def test_a_folder_says_itself_what_is_in_it(tmp_path):
+    write(tmp_path, "badnets-cifar10", "nad-0.1", 3, 0.1)
+    write(tmp_path, "badnets-cifar10", "finetune-lr-0.1-seed", 4, 0.1)
+    (b, a) = plans_of(cells(tmp_path))
+    assert (a.victim, a.label, a.seed, a.name) == ("badnets-cifar10", "nad-0.1", 3, "badnets-cifar10/nad-0.1-3")
+    assert (b.label, b.seed) == ("finetune-lr-0.1-seed", 4)
+
+
+def test_a_page_is_drawn_between_its_markers(tmp_path):
+    store = pages.Store(tmp_path, tmp_path / "zoo")
+    write(tmp_path / "erasures", "badnets-cifar10", "clp", 0, 0.25)
+    page = "Before.\n<!-- defenses asr -->\nold\n<!-- end defenses asr -->\nAfter.\n"
+    drawn = pages.regenerated(page, store)
+    assert drawn.startswith("Before.\n<!-- defenses asr -->\n\n| method | badnets-cifar10 |")
+    assert "| clp | 25.00 |" in drawn
+    assert "old" not in drawn
+    assert drawn.endswith("<!-- end defenses asr -->\nAfter.\n")
+    assert "results are missing: `nad bench defenses`" in drawn
+    assert pages.regenerated(drawn, store) == drawn
+
+
+def test_numbers_in_prose_are_checked(tmp_path):
+    store = pages.Store(tmp_path, tmp_path / "zoo")
+    write(tmp_path / "erasures", "badnets-cifar10", "clp", 0, 0.2547)
+    (tmp_path / "zoo" / "victim").mkdir(parents=True)
+    write_json(tmp_path / "zoo" / "victim" / "result.json", {"after": {"asr": 0.9358}})
+    right = "25.5<!-- = defenses clp badnets-cifar10 asr --> and 93.58 <!-- = victim asr -->"
+    assert pages.checked(right, store) == []
+    (wrong,) = pages.checked(right.replace("25.5", "25.4"), store)
+    assert wrong == "25.4 is said of defenses clp badnets-cifar10 asr, which is 25.5"
+
+
+@pytest.mark.parametrize("reference", ["nowhere", "defenses clp nobody asr", "a b c d e"])
+def test_a_number_from_nowhere_is_refused(tmp_path, reference):
+    with pytest.raises(NadError):
+        pages.checked(f"1.0<!-- = {reference} -->", pages.Store(tmp_path, tmp_path))
+
+
+def test_an_unknown_table_names_the_close_one(tmp_path):
+    with pytest.raises(NadError, match="there is no table 'attack'; did you mean attacks"):
+        pages.drawn("attack", pages.Store(tmp_path, tmp_path))
+
+
+@pytest.mark.parametrize("place", ["T1/badnets", "T99/badnets/nad", "T1/nothing/nad", "T1/badnets/nothing"])
+def test_a_place_that_the_paper_does_not_have(place):
+    with pytest.raises(NadError, match="the paper has no numbers at"):
+        printed(place)
+
+
+@pytest.mark.parametrize("grid", grids.names())
+def test_every_published_number_that_a_grid_names_is_there(grid):
+    for plan in grids.planned(grid):
+        assert plan.paper is None or printed(plan.paper)
+    how = grids.layout(grid)
+    labels = {plan.label for plan in grids.planned(grid)}
+    assert {*how.judged, *how.controls} <= labels
+    for plan in grids.planned(grid):
+        assert how.before is None or printed(how.before.format(attack=grids.attack(plan.victim)))
+
+
+def test_a_grid_of_ones_own_names_file_and_line_of_what_is_wrong(tmp_path):
+    from nad.bench import read
+
+    path = tmp_path / "mine.toml"
+    start = '[defaults]\nseeds = [0]\nvictims = ["badnets-cifar10"]\n\n[[method]]\nname = "a"\n'
+    path.write_text(start + 'method = "finetun"\n')
+    with pytest.raises(NadError, match=r"^mine\.toml, line 7: unknown defense 'finetun'; did you mean finetune"):
+        read(str(path))
+    path.write_text(start + 'method = "finetune"\nclean = [0.05, 0.2]\n')
+    assert [cell.name for cell in read(str(path))] == ["badnets-cifar10/a-0", "badnets-cifar10/a@0.2-0"]
+    path.write_text(start + 'methods = "finetune"\n')
+    with pytest.raises(NadError, match="has no entry 'methods'; did you mean method"):
+        read(str(path))
+    path.write_text("[[")
+    with pytest.raises(NadError, match="expected a TOML file"):
+        read(str(path))
+
+
+def test_entries_without_spread_have_none():
+    assert str(Entry(1.0)) == "1.00"
+    assert json.dumps({"d": Entry(1.0).difference}) == '{"d": null}'

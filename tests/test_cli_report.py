@@ -1,0 +1,69 @@
+"""`nad report` as a user runs it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nad.results import write_json
+
+if TYPE_CHECKING:
+    from conftest import Nad
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for seed, asr in enumerate((0.02, 0.04)):
+        rates = {"acc": 0.8, "acc_nt": 0.79, "asr": asr, "ra": 0.7}
+        folder = tmp_path / "results" / "erasures" / "badnets-cifar10"
+        folder.mkdir(parents=True, exist_ok=True)
+        result = {"method": "clp", "run": {"seed": seed}, "seconds": 1.5, "notes": {}, "after": rates, "before": rates}
+        write_json(folder / f"clp-{seed}.json", result)
+    return tmp_path / "results"
+
+
+def test_a_grid_is_reported(nad: "Nad", results: Path, tmp_path: Path) -> None:
+    ran = nad("report", "defenses", "--results", results, "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert "3.00 ± 1.41" in ran.out
+    assert "results are missing: nad bench defenses" in ran.out
+    assert "| clp | 3.00 ± 1.41 | 3.00 | 2 |" in (tmp_path / "out" / "report.md").read_text()
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.md", "tables.tex", "results.csv"}
+
+
+def test_a_folder_is_reported_as_json(nad: "Nad", results: Path) -> None:
+    rows = nad("report", results / "erasures", "--json").json
+    (asr,) = [row for row in rows if row["method"] == "clp" and row["metric"] == "asr"]
+    assert asr["mean"] == pytest.approx(3)
+    assert (asr["n"], asr["victim"], asr["paper"]) == (2, "badnets-cifar10", None)
+
+
+def test_a_page_is_drawn_anew_and_checked(nad: "Nad", results: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("3.0<!-- = defenses clp badnets-cifar10 asr -->\n<!-- defenses asr -->\n<!-- end defenses asr -->\n")
+    ran = nad("report", page, "--results", results, "--check")
+    assert ran.code == 2
+    assert "its tables are not what was measured" in ran.err
+    assert nad("report", page, "--results", results).code == 0
+    assert "| clp | 3.00 ± 1.41" in page.read_text()
+    assert nad("report", page, "--results", results, "--check").code == 0
+    page.write_text(page.read_text().replace("3.0<", "2.9<"))
+    ran = nad("report", page, "--results", results, "--check")
+    assert (ran.code, "2.9 is said of defenses clp badnets-cifar10 asr, which is 3.0" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("defense", "there is no grid, page or folder 'defense'; did you mean defenses"),
+        ("nowhere.md", "there is no page nowhere.md"),
+        ("nowhere.toml", "expected a TOML file"),
+        ("teachers", "nothing of teachers was measured yet"),
+        ("zoo", "nothing of zoo was measured yet"),
+    ],
+)
+def test_what_cannot_be_reported(nad: "Nad", results: Path, what: str, said: str) -> None:
+    ran = nad("report", what, "--results", results)
+    assert ran.code == 2
+    assert said in ran.err
+    assert len(ran.err.splitlines()) <= 2
