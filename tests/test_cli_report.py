@@ -40,7 +40,9 @@ def test_a_folder_is_reported_as_json(nad: "Nad", results: Path) -> None:
 
 def test_a_page_is_drawn_anew_and_checked(nad: "Nad", results: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("3.0<!-- = defenses clp badnets-cifar10 asr -->\n<!-- defenses asr -->\n<!-- end defenses asr -->\n")
+    page.write_text(
+        "3.0<!-- = defenses clp badnets-cifar10 asr -->\n<!-- defenses asr -->\n<!-- end defenses asr -->\n"
+    )
     ran = nad("report", page, "--results", results, "--check")
     assert ran.code == 2
     assert "its tables are not what was measured" in ran.err

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nad.bench import Erasure, Network, networks, read, run_grid
+from nad.bench import Erasure, Job, Network, networks, read, run_grid
 from nad.bench import runner as runner_module
 from nad.defenses import DEFENSES
 from nad.errors import NadError
@@ -95,21 +95,23 @@ def test_a_grid_names_no_file_of_this_machine():
 
 def test_a_rerun_does_only_what_is_missing(data, tmp_path, monkeypatch):
     cells, out = [CELL, replace(CELL, name="b", seed=1)], tmp_path / "out"
-    assert [s.state for s in run_grid(cells, out, data, RUN, dry=True)] == ["missing", "missing"]
+    assert [s.state for s in run_grid(cells, Job(out, data, RUN, dry=True))] == ["missing", "missing"]
     assert not out.exists()
-    assert [s.state for s in run_grid(cells[:1], out, data, RUN)] == ["made"]
+    assert [s.state for s in run_grid(cells[:1], Job(out, data, RUN))] == ["made"]
     before = (out / "a" / "model.safetensors").stat().st_mtime_ns
-    assert [s.state for s in run_grid(cells, out, data, RUN)] == ["done", "made"]
+    assert [s.state for s in run_grid(cells, Job(out, data, RUN))] == ["done", "made"]
     assert (out / "a" / "model.safetensors").stat().st_mtime_ns == before
     changed = replace(CELL, epochs=3)
-    assert [s.state for s in run_grid([changed], out, data, RUN)] == ["stale"], "what is there is not replaced unasked"
+    assert [s.state for s in run_grid([changed], Job(out, data, RUN))] == ["stale"], (
+        "what is there is not replaced unasked"
+    )
     assert read_json(out / "a" / "result.json")["configuration"]["recipe"]["epochs"] == 2
-    assert [s.state for s in run_grid([changed], out, data, RUN, overwrite=True)] == ["made"]
+    assert [s.state for s in run_grid([changed], Job(out, data, RUN, overwrite=True))] == ["made"]
     assert read_json(out / "a" / "result.json")["configuration"]["recipe"]["epochs"] == 3
 
 
 def test_a_cell_is_stored_in_half_precision_and_evaluates_as_its_card_says(data, tmp_path):
-    (status,) = run_grid([CELL], tmp_path / "out", data, RUN)
+    (status,) = run_grid([CELL], Job(tmp_path / "out", data, RUN))
     loaded = load(tmp_path / "out" / "a")
     assert {e.dtype for e in loaded.layout.values()} == {torch.float16, torch.int64}
     assert next(loaded.model.parameters()).dtype == torch.float32
@@ -122,7 +124,7 @@ def test_a_cell_is_stored_in_half_precision_and_evaluates_as_its_card_says(data,
 
 
 def test_a_cell_for_a_gpu_waits_for_one(data, tmp_path):
-    (status,) = run_grid([replace(CELL, gpu=True)], tmp_path / "out", data, RUN)
+    (status,) = run_grid([replace(CELL, gpu=True)], Job(tmp_path / "out", data, RUN))
     assert (status.state, status.error) == ("skipped", "needs a GPU")
     assert not (tmp_path / "out").exists()
 
@@ -130,7 +132,7 @@ def test_a_cell_for_a_gpu_waits_for_one(data, tmp_path):
 def test_a_failing_cell_does_not_stop_the_others_and_leaves_nothing(data, tmp_path):
     cells = [replace(CELL, attack="badnets:size=99"), replace(CELL, name="b", data="nowhere"), replace(CELL, name="c")]
     heard = []
-    statuses = run_grid(cells, tmp_path / "out", data, RUN, heard=heard.append)
+    statuses = run_grid(cells, Job(tmp_path / "out", data, RUN), heard=heard.append)
     assert heard == statuses
     assert [s.state for s in statuses] == ["failed", "failed", "made"]
     assert "99x99" in statuses[0].error
@@ -145,14 +147,14 @@ def test_an_interrupted_cell_is_made_again(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("nad.bench.network.train", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run_grid([CELL], tmp_path / "out", data, RUN)
+            run_grid([CELL], Job(tmp_path / "out", data, RUN))
     assert not list((tmp_path / "out").glob("*/*"))
-    assert [s.state for s in run_grid([CELL], tmp_path / "out", data, RUN)] == ["made"]
+    assert [s.state for s in run_grid([CELL], Job(tmp_path / "out", data, RUN))] == ["made"]
 
 
 @pytest.fixture
 def zoo(data, tmp_path, monkeypatch) -> Path:
-    run_grid([CELL], tmp_path / "zoo", data, RUN)
+    run_grid([CELL], Job(tmp_path / "zoo", data, RUN))
     monkeypatch.setenv("NAD_ZOO", str(tmp_path / "zoo"))
     return tmp_path / "zoo"
 
@@ -163,8 +165,8 @@ ERASURE = Erasure(name="a/quick-0", victim="a", data="tiny", method="finetune:ep
 def test_an_eraser_is_a_cell_with_one_file(zoo, data, tmp_path):
     oracle = replace(ERASURE, name="a/oracle-0", method="oracle")
     out = tmp_path / "results"
-    assert [s.state for s in run_grid([ERASURE, oracle], out, data, RUN, dry=True)] == ["missing", "missing"]
-    statuses = run_grid([ERASURE, oracle], out, data, RUN)
+    assert [s.state for s in run_grid([ERASURE, oracle], Job(out, data, RUN, dry=True))] == ["missing", "missing"]
+    statuses = run_grid([ERASURE, oracle], Job(out, data, RUN))
     assert [s.state for s in statuses] == ["made", "made"]
     result = read_json(out / "a" / "quick-0.json")
     assert result == statuses[0].result
@@ -172,35 +174,35 @@ def test_an_eraser_is_a_cell_with_one_file(zoo, data, tmp_path):
     assert result["attack"].startswith("badnets:target=1")
     assert result["before"]["asr"] is not None
     assert read_json(out / "a" / "oracle-0.json")["method"].startswith("oracle:attack=(badnets")
-    assert [s.state for s in run_grid([ERASURE, oracle], out, data, RUN)] == ["done", "done"]
-    assert [s.state for s in run_grid([replace(ERASURE, clean=0.6)], out, data, RUN)] == ["stale"]
+    assert [s.state for s in run_grid([ERASURE, oracle], Job(out, data, RUN))] == ["done", "done"]
+    assert [s.state for s in run_grid([replace(ERASURE, clean=0.6)], Job(out, data, RUN))] == ["stale"]
 
 
 def test_the_floor_is_the_clean_network_and_the_backdoor_may_come_back(zoo, data, tmp_path):
-    run_grid([replace(CELL, name="b", attack=None)], zoo, data, RUN)
+    run_grid([replace(CELL, name="b", attack=None)], Job(zoo, data, RUN))
     floor = replace(ERASURE, name="a/clean-0", method="clean", twin="b", reactivate=True)
-    (status,) = run_grid([floor], tmp_path / "results", data, RUN)
+    (status,) = run_grid([floor], Job(tmp_path / "results", data, RUN))
     assert status.result is not None
     clean = load(zoo / "b")
     attack = attack_on(load(zoo / "a"), "card")
     direct = evaluate_checkpoint(clean, runner_module._decoded("tiny", data), attack, RUN).after
     assert Metrics.from_json(status.result["after"]) == direct
     assert Metrics.from_json(status.result["reactivated"]).asr is not None
-    run_grid([replace(CELL, name="b", attack=None, seed=4)], zoo, data, RUN, overwrite=True)
-    assert [s.state for s in run_grid([floor], tmp_path / "results", data, RUN, dry=True)] == ["stale"]
-    (failed,) = run_grid([replace(floor, twin=None)], tmp_path / "other", data, RUN)
+    run_grid([replace(CELL, name="b", attack=None, seed=4)], Job(zoo, data, RUN, overwrite=True))
+    assert [s.state for s in run_grid([floor], Job(tmp_path / "results", data, RUN, dry=True))] == ["stale"]
+    (failed,) = run_grid([replace(floor, twin=None)], Job(tmp_path / "other", data, RUN))
     assert failed.error == "the zoo has no clean network that was trained as this victim was"
 
 
 def test_an_eraser_of_a_victim_trained_anew_is_stale(zoo, data, tmp_path):
-    run_grid([ERASURE], tmp_path / "results", data, RUN)
-    run_grid([replace(CELL, seed=5)], zoo, data, RUN, overwrite=True)
-    assert [s.state for s in run_grid([ERASURE], tmp_path / "results", data, RUN, dry=True)] == ["stale"]
+    run_grid([ERASURE], Job(tmp_path / "results", data, RUN))
+    run_grid([replace(CELL, seed=5)], Job(zoo, data, RUN, overwrite=True))
+    assert [s.state for s in run_grid([ERASURE], Job(tmp_path / "results", data, RUN, dry=True))] == ["stale"]
 
 
 def test_a_missing_victim_fails_its_cells_alone(zoo, data, tmp_path):
     cells = [replace(ERASURE, name="b/quick-0", victim="b"), ERASURE]
-    statuses = run_grid(cells, tmp_path / "results", data, RUN)
+    statuses = run_grid(cells, Job(tmp_path / "results", data, RUN))
     assert [s.state for s in statuses] == ["failed", "made"]
     assert "the zoo has no network 'b'" in statuses[0].error
 

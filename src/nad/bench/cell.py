@@ -28,6 +28,11 @@ class Cell:
     core: bool = False
     gpu: bool = False
 
+    @property
+    def kind(self) -> str:
+        """What cells that take about as long have in common."""
+        raise NotImplementedError
+
     def result(self, out: Path) -> Path:
         """Its result file below `out`."""
         raise NotImplementedError

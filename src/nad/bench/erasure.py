@@ -1,6 +1,7 @@
 """Cells that purify a network of the zoo."""
 
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,20 @@ class Erasure(Cell):
         used = method.how().augment if isinstance(method, Trained) else method.augmentation
         return replace(method, augment=self.augment) if "flip" in used else method
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks of the zoo that it needs."""
+        return (self.victim, self.twin) if self.method == TWIN and self.twin else (self.victim,)
+
+    @property
+    def kind(self) -> str:
+        return f"{self.data} {self.method} {self.clean}"
+
     def result(self, out: Path) -> Path:
         return out / f"{self.name}.json"
 
     def configuration(self, run: Run) -> dict[str, Any]:
-        networks = [self.victim, self.twin] if self.method == TWIN and self.twin else [self.victim]
-        cards = [read_json(zoo.locate(name) / "model.json") for name in networks]
+        cards = [read_json(zoo.locate(name) / "model.json") for name in self.networks]
         kept = [card.get(key) for card in cards for key in ("sha256", "attack", "attack_seed", "trigger_sha256")]
         more = {"reactivate": True} if self.reactivate else {}
         return more | {
@@ -74,6 +83,7 @@ class Erasure(Cell):
         }
 
     def make(self, dataset: Dataset, run: Run, out: Path, fingerprint: str) -> dict[str, Any]:
+        began = time.perf_counter()
         loaded = load(zoo.locate(self.victim))
         attack = attack_on(loaded, "card") if loaded.card and loaded.card.attack else None
         method = self.defense()
@@ -86,6 +96,7 @@ class Erasure(Cell):
         if self.reactivate and attack:
             parts = defended(dataset, run.seed, self.clean)
             result["reactivated"] = reactivated(made.model, parts.train, parts.test, attack, run).to_json()
+        result["notes"] |= {"wall": time.perf_counter() - began}
         path = self.result(out)
         os.makedirs(path.parent, exist_ok=True)
         write_json(path, result)

@@ -14,15 +14,18 @@ from nad.registry import close
 ZOO = "zoo"
 
 
-def read(name: str) -> list[Cell]:
+def read(name: str, seeds: int | None = None) -> list[Cell]:
     """The cells of the grid called `name`, or in the file `name`; core first.
+
+    Args:
+        seeds: how many an eraser has, instead of the grid's own.
 
     Raises:
         NadError: an unknown grid, an entry that is no cell, or a method that there is not, with its file and line.
     """
     content = grids.content(name)
     cells: list[Cell] = [_network(content.get("defaults", {}) | entry) for entry in content.get("cell", ())]
-    plans = grids.planned(name)
+    plans = grids.planned(name, seeds)
     if plans:
         zoo = {cell.name: cell for cell in networks()}
         erasures = [_erasure(name, plan, zoo, content.get("augment", {})) for plan in plans]

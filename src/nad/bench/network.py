@@ -1,6 +1,7 @@
 """Cells that train a network, with a backdoor or without."""
 
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,10 @@ class Network(Cell):
         """The attack; a grid may name registered methods and plain values only."""
         return None if self.attack is None else Attack.parse(self.attack, trusted=False)
 
+    @property
+    def kind(self) -> str:
+        return f"{self.data} {self.model} {self.recipe.epochs}"
+
     def result(self, out: Path) -> Path:
         return out / self.name / "result.json"
 
@@ -60,8 +65,10 @@ class Network(Cell):
         os.makedirs(out, exist_ok=True)
         with new_folder(out / self.name, overwrite=True) as folder:
             stored = getattr(torch, STORED)
+            began = time.perf_counter()
             made = train(dataset, self.model, self.planted(), self.recipe, run, stored)
-            made = replace(made, result=replace(made.result, notes=made.result.notes | {"fingerprint": fingerprint}))
+            notes = made.result.notes | {"fingerprint": fingerprint, "wall": time.perf_counter() - began}
+            made = replace(made, result=replace(made.result, notes=notes))
             made.write(folder, like=_as_stored(made, stored))
         return made.result.to_json()
 

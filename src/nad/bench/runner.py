@@ -1,18 +1,31 @@
-"""Do what is missing of a grid on this machine: a cell has a result file, and one that is done is not done again."""
+"""Do what is missing of a grid: a cell has a result file, and one that is done is not done again.
 
-from collections.abc import Callable, Sequence
+A cell is made by `work`, wherever that runs: in this process, in several, or on a cluster. Nothing is kept but the
+result files and the caches that single runs use too, so a run that was killed continues where it stopped, and runs that
+share a folder share the work.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from filelock import FileLock, Timeout
+
 from nad.bench.cell import Cell
 from nad.data import sources
+from nad.data.downloads import cache_folder
 from nad.data.sources import Dataset
 from nad.errors import NadError, printable
-from nad.results import read_json
-from nad.runtime import Run
+from nad.results import read_json, resolved
+from nad.runtime import Run, keep_memory, silent
 
-State = Literal["done", "made", "missing", "stale", "skipped", "failed"]
+State = Literal["done", "made", "missing", "stale", "skipped", "failed", "elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -25,43 +38,126 @@ class Status:
     error: str = ""
 
 
-def run_grid(
-    cells: Sequence[Cell],
-    out: Path,
-    data: Path | None,
-    run: Run,
-    dry: bool = False,
-    overwrite: bool = False,
-    heard: Callable[[Status], None] = lambda status: None,
-) -> list[Status]:
-    """Make every cell that `out` does not hold yet. A cell that fails does not stop the others.
+@dataclass(frozen=True)
+class Job:
+    """How cells are made.
 
     Args:
-        out: the folder of the cells' results.
+        out: the folder of their results.
         data: the folder that holds data sets by name; a name that is not there is one that `nad.load` knows.
         run: device, precision and progress; each cell has its own seed.
         dry: only say what is missing.
         overwrite: make cells again that are there with another configuration; otherwise they are left as they are.
-        heard: called with each cell's status as it is known.
     """
-    loaded: dict[str, Dataset] = {}
-    statuses = []
-    for cell in cells:
-        if cell.gpu and run.torch_device.type != "cuda":
-            statuses.append(Status(cell, "skipped", error="needs a GPU"))
-            heard(statuses[-1])
-            continue
-        try:
-            if cell.data not in loaded:
-                loaded = {cell.data: _decoded(cell.data, data)}  # one at a time: a set is large, grids group them
-            status = _run_cell(cell, out, loaded[cell.data], replace(run, seed=cell.seed), dry, overwrite)
-        except (NadError, RuntimeError) as error:
-            status = Status(cell, "failed", error=printable(error, 300))
-        statuses.append(status)
-        heard(status)
-    return statuses
+
+    out: Path
+    data: Path | None
+    run: Run
+    dry: bool = False
+    overwrite: bool = False
 
 
+Pool = Callable[[Callable[[Cell], Status], Sequence[Cell]], Iterator[Status]]
+
+
+def one_by_one(work: Callable[[Cell], Status], cells: Sequence[Cell]) -> Iterator[Status]:
+    """In this process."""
+    return map(work, cells)
+
+
+def in_processes(jobs: int) -> Pool:
+    """In `jobs` processes, which share the threads that this one has."""
+
+    def pool(work: Callable[[Cell], Status], cells: Sequence[Cell]) -> Iterator[Status]:
+        threads = max(1, torch.get_num_threads() // jobs)
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads,)) as executor:
+            waiting = {executor.submit(work, cell): cell for cell in cells}
+            for future in as_completed(waiting):
+                error = future.exception()
+                yield future.result() if error is None else Status(waiting[future], "failed", error=_said(error))
+
+    return pool
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    keep_memory()
+
+
+def run_grid(
+    cells: Sequence[Cell],
+    job: Job,
+    heard: Callable[[Status], None] = lambda status: None,
+    pool: Pool = one_by_one,
+) -> list[Status]:
+    """Make every cell that is not there yet. A cell that fails does not stop the others.
+
+    Args:
+        heard: called with each cell's status as it is known.
+        pool: where the cells are made.
+
+    Returns:
+        Every cell's status, in the order of `cells`.
+    """
+    if pool is not one_by_one:
+        job = replace(job, run=replace(job.run, progress=silent))  # a bar of this process cannot be drawn from another
+    statuses: dict[str, Status] = {}
+    left = list(cells)
+    for wait in (False, True):  # what another run is making is waited for when there is nothing else to do
+        for status in pool(partial(work, job=job, wait=wait), left):
+            if status.state != "elsewhere":
+                statuses[status.cell.name] = status
+                heard(status)
+        left = [cell for cell in cells if cell.name not in statuses]
+    return [statuses[cell.name] for cell in cells]
+
+
+def work(cell: Cell, job: Job, wait: bool = True) -> Status:
+    """Make one cell if it is not there yet.
+
+    Args:
+        wait: for a run that is making it; otherwise it is said to be made elsewhere.
+    """
+    if cell.gpu and job.run.torch_device.type != "cuda":
+        return Status(cell, "skipped", error="needs a GPU")
+    try:
+        dataset = _decoded(cell.data, job.data)
+        run = replace(job.run, seed=cell.seed)
+        fingerprint = cell.fingerprint(dataset.train.fingerprint, run)
+        if (status := _there(cell, job, fingerprint)) or job.dry:
+            return status or Status(cell, "missing")
+        with _claimed(cell.result(job.out), wait):
+            if status := _there(cell, job, fingerprint):
+                return status
+            return Status(cell, "made", cell.make(dataset, run, job.out, fingerprint))
+    except Timeout:
+        return Status(cell, "elsewhere")
+    except (NadError, RuntimeError) as error:
+        return Status(cell, "failed", error=_said(error))
+
+
+def _there(cell: Cell, job: Job, fingerprint: str) -> Status | None:
+    """The status of a cell that need not be made; one whose file cannot be read has to be."""
+    try:
+        result = read_json(cell.result(job.out))
+        if result["notes"].get("fingerprint") == fingerprint:
+            return Status(cell, "done", result)
+    except (NadError, KeyError, TypeError, AttributeError):
+        return None
+    if job.overwrite:
+        return None
+    return Status(cell, "stale", result, "made with other settings; --overwrite makes it again")
+
+
+def _claimed(result: Path, wait: bool) -> FileLock:
+    """A lock that lives as long as its process; outside the results, which are to be shared."""
+    place = cache_folder() / "claims"
+    place.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(str(resolved(result)).encode()).hexdigest()[:32]
+    return FileLock(place / f"{name}.lock", timeout=-1 if wait else 0)
+
+
+@lru_cache(maxsize=1)  # one at a time: a set is large, grids group them
 def _decoded(name: str, folder: Path | None) -> Dataset:
     held = folder / name if folder else None
     dataset = sources.load(str(held) if held and held.exists() else name)
@@ -70,14 +166,5 @@ def _decoded(name: str, folder: Path | None) -> Dataset:
     )
 
 
-def _run_cell(cell: Cell, out: Path, dataset: Dataset, run: Run, dry: bool, overwrite: bool) -> Status:
-    fingerprint = cell.fingerprint(dataset.train.fingerprint, run)
-    if cell.result(out).is_file():
-        result = read_json(cell.result(out))
-        if result.get("notes", {}).get("fingerprint") == fingerprint:
-            return Status(cell, "done", result)
-        if not overwrite:
-            return Status(cell, "stale", result, "made with other settings; --overwrite makes it again")
-    if dry:
-        return Status(cell, "missing")
-    return Status(cell, "made", cell.make(dataset, run, out, fingerprint))
+def _said(error: BaseException) -> str:
+    return printable(error, 300) or type(error).__name__

@@ -1,14 +1,19 @@
 """The command for grids: bench."""
 
 import os
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
+import torch
+
 from nad import console
-from nad.bench import Cell, Erasure, read, run_grid
+from nad.bench import Cell, Erasure, Job, networks, read, run_grid
+from nad.bench.cluster import on_ray
+from nad.bench.estimates import Estimates
 from nad.bench.grid import ZOO
-from nad.bench.runner import Status
+from nad.bench.runner import Pool, Status, in_processes, one_by_one
 from nad.cli.app import How, app, flag
 from nad.errors import NadError, printable
 from nad.models import zoo
@@ -22,17 +27,21 @@ def bench(
     data: Path | None = None,
     out: Path | None = None,
     only: str = "*",
+    seeds: int | None = None,
+    jobs: int = 1,
+    ray: str | None = None,
     dry_run: Annotated[bool, flag] = False,
     overwrite: Annotated[bool, flag] = False,
     how: How = How(),
 ) -> None:
     """Do every cell of a grid that is not done yet, such as training the zoo; a killed run continues where it stopped.
 
+    Victims that the zoo lacks are trained first. Runs that share a folder share the work.
+
     Parameters
     ----------
     grid
-        Name of a grid: zoo, search (short trainings that look for the weakest setting that works), defenses and
-        defenses-paper (every eraser on the zoo's victims), or teachers (which teacher NAD should have).
+        Name of a grid, such as zoo or defenses, or a file of your own (.toml); `nad list grids` shows them.
     data
         Folder that holds the data sets by name (cifar10-jpeg, gtsrb32); $NAD_DATA where nothing is said.
     out
@@ -40,21 +49,30 @@ def bench(
         share, where nothing is said.
     only
         Names of cells, with * for anything; several with commas.
+    seeds
+        How many seeds an eraser is run with; the grid's own number where nothing is said.
+    jobs
+        Cells that are made at the same time; they share this machine's cores.
+    ray
+        Make the cells on a Ray cluster: its address, auto for the one that runs here, or local to start one.
     dry_run
-        Only say what is missing.
+        Only say what is missing, and about how long it takes.
     overwrite
         Make those again that are there with other settings or of other images.
     """
     if how.seed:
         raise NadError("bench takes no --seed: every cell of a grid has its own")
-    cells = [cell for cell in read(grid) if any(fnmatchcase(cell.name, part) for part in only.split(","))]
+    if jobs < 1 or (seeds is not None and seeds < 1):
+        raise NadError(f"expected --jobs and --seeds of at least 1, got {min(jobs, seeds or 1)}")
+    cells = [cell for cell in read(grid, seeds) if any(fnmatchcase(cell.name, part) for part in only.split(","))]
     if not cells:
         raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
     held = data or (Path(os.environ["NAD_DATA"]) if os.environ.get("NAD_DATA") else None)
-    place = out or _home(grid, cells)
+    threads = max(1, torch.get_num_threads() // jobs)
+    pool = on_ray(None if ray == "local" else ray, threads) if ray else in_processes(jobs) if jobs > 1 else one_by_one
     with how.run() as run:
-        heard = None if how.json else lambda status: console.line(_said(status))
-        statuses = run_grid(cells, place, held, run, dry_run, overwrite, heard or (lambda status: None))
+        job = Job(out or _home(grid, cells), held, run, dry_run, overwrite)
+        statuses = _victims(cells, job, pool, how.json) + _done(cells, job, pool, how.json)
     if how.json:
         console.raw(dumps([{"name": s.cell.name, "state": s.state, "error": s.error} for s in statuses]))
     if failed := [s.cell.name for s in statuses if s.state == "failed"]:
@@ -65,7 +83,36 @@ def _home(grid: str, cells: list[Cell]) -> Path:
     """Where a grid's results are kept where nothing is said."""
     if grid == ZOO:
         return Path(os.environ.get("NAD_ZOO") or zoo.found() or ZOO)
-    return Path("results/erasures") if isinstance(cells[0], Erasure) else Path("runs") / grid
+    return Path("results/erasures") if isinstance(cells[0], Erasure) else Path("runs") / Path(grid).stem
+
+
+def _victims(cells: list[Cell], job: Job, pool: Pool, quiet: bool) -> list[Status]:
+    """Train the networks that erasers need and the zoo lacks."""
+    wanted = {name for cell in cells if isinstance(cell, Erasure) for name in cell.networks}
+    home = _home(ZOO, [])
+    lacking: list[Cell] = [c for c in networks() if c.name in wanted and not c.result(home).is_file()]
+    return _done(lacking, replace(job, out=home, overwrite=False), pool, quiet) if lacking else []
+
+
+def _done(cells: list[Cell], job: Job, pool: Pool, quiet: bool) -> list[Status]:
+    """Make cells, and say what becomes of each and how much time is left."""
+    estimates, left = Estimates(), {cell.name: cell for cell in cells if not cell.result(job.out).is_file()}
+    known = 0
+
+    def heard(status: Status) -> None:
+        nonlocal known
+        known += 1
+        estimates.hear(status)
+        if status.state != "missing":
+            left.pop(status.cell.name, None)
+        job.run.progress("cells", known, len(cells), estimates.of_all(left.values()))
+        if not quiet:
+            console.line(_said(status))
+
+    statuses = run_grid(cells, job, heard, pool)
+    if job.dry and left and not quiet:
+        console.line(f"{len(left)} of {len(cells)} are missing; {estimates.of_all(left.values())}")
+    return statuses
 
 
 def _said(status: Status) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from nad import console
+from nad import console, grids
 from nad.attacks import ATTACKS
 from nad.cli.app import app, flag
 from nad.data import sources
@@ -18,7 +18,7 @@ from nad.results import dumps
 
 @app.command(name="list")
 def list_(
-    what: Literal["attacks", "defenses", "detectors", "models", "data", "zoo", "all"] = "all",
+    what: Literal["attacks", "defenses", "detectors", "models", "data", "zoo", "grids", "all"] = "all",
     *,
     json: Annotated[bool, flag] = False,
 ) -> None:
@@ -33,6 +33,7 @@ def list_(
     """
     methods: dict[str, Registry[Any]] = {"attacks": ATTACKS, "defenses": DEFENSES, "detectors": DETECTORS}
     names = {"models": create.NAMES, "data": sources.NAMES | {"PATH": sources.PATHS}}
+    names["grids"] = {name: grids.layout(name).title for name in grids.names()}
     if what == "zoo" or (what == "all" and zoo.found()):
         names["zoo"] = {f"zoo:{name}": text for name, text in zoo.about().items()}
     if json:

@@ -113,15 +113,21 @@ def _text(name: str) -> str:
     return (resources.files("nad.grids") / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def planned(name: str) -> list[Planned]:
+def planned(name: str, seeds: int | None = None) -> list[Planned]:
     """The erasers of a grid in its order: method by method, then seeds, then victims.
+
+    Args:
+        seeds: how many each has, from 0 on, instead of the grid's own; but for what has one, such as the floor.
 
     Raises:
         NadError: an entry that no eraser has.
     """
     found = content(name)
     defaults = {key: value for key, value in found.get("defaults", {}).items() if key in _KNOWN}
-    return [one for entry in found.get("method", ()) for one in _each(name, defaults | entry)]
+    entries = [defaults | entry for entry in found.get("method", ())]
+    if seeds:
+        entries = [e | {"seeds": range(seeds)} if len(e.get("seeds", ())) > 1 else e for e in entries]
+    return [one for entry in entries for one in _each(name, entry)]
 
 
 def layout(name: str) -> Layout:

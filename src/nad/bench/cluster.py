@@ -1,0 +1,51 @@
+"""The same cells on a Ray cluster: tasks go out, statuses come back, and nothing is kept there."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from nad.bench.cell import Cell
+from nad.bench.runner import Pool, Status
+from nad.extras import require
+
+ATTEMPTS = 3  # of a task whose machine goes away
+
+
+def on_ray(address: str | None, threads: int) -> Pool:
+    """Cells as tasks of a Ray cluster. A task whose worker dies is done again by another.
+
+    The folders of data, results, zoo and cache have to be the same on all of its machines.
+
+    Args:
+        address: of a cluster that is running, or `auto`; a local one is started where nothing is said.
+        threads: CPU cores that a cell takes.
+
+    Raises:
+        NadError: ray is not installed; names the extra.
+    """
+    ray = require("ray", "ray")
+
+    def pool(work: Callable[[Cell], Status], cells: Sequence[Cell]) -> Iterator[Status]:
+        started = not ray.is_initialized()
+        if started:
+            ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
+        try:
+
+            def make(cell: Cell) -> Status:
+                torch.set_num_threads(threads)
+                return work(cell)
+
+            task = ray.remote(num_cpus=threads, max_retries=ATTEMPTS)(make)
+            waiting = {task.remote(cell): cell for cell in cells}
+            while waiting:
+                (ready,), _ = ray.wait(list(waiting), num_returns=1)
+                cell = waiting.pop(ready)
+                try:
+                    yield ray.get(ready)
+                except ray.exceptions.RayError as error:
+                    yield Status(cell, "failed", error=str(error).strip().splitlines()[0][:300])
+        finally:
+            if started:
+                ray.shutdown()
+
+    return pool
