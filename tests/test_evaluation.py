@@ -1,5 +1,7 @@
 """Metrics on hand-computed predictions and their invariants (G9)."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,9 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nad.attacks import BadNets
+from nad.attacks.custom import Custom
 from nad.data.images import ImageSet
 from nad.errors import NadError
-from nad.evaluation import evaluate, measured, reactivated
+from nad.evaluation import evaluate, evaluated_once, measured, reactivated
 from nad.results import Count, Metrics
 from nad.runtime import Run
 
@@ -146,3 +149,35 @@ def test_only_a_few_images_are_poisoned_for_reactivation(test_set, monkeypatch):
     changed, relabelled = seen
     assert int(changed.sum()) == 7
     assert torch.equal(changed, relabelled), "none of the target class, and all of them answer it"
+
+
+def test_an_evaluation_is_kept_with_all_that_it_depends_on(test_set, tmp_path, monkeypatch):
+    run, attack, model = Run(precision="fp32", device="cpu", keep=tmp_path), BadNets(target=1), Bright()
+    first = evaluated_once(model, test_set, attack, run)
+    assert first == evaluate(model, test_set, attack, run)
+    seen = []
+    monkeypatch.setattr("nad.evaluation.evaluate", lambda *given: seen.append(given) or first)
+    assert evaluated_once(model, test_set, attack, replace(run, seed=5)) == first
+    assert not seen
+    changed = Bright()
+    changed.scale.data.fill_(0.9)
+    fitted = replace(attack, tensors={"pattern": torch.zeros(2)})
+    others = [
+        (changed, test_set, attack, run),
+        (model, test_set.subset(torch.arange(500)), attack, run),
+        (model, test_set, BadNets(target=2), run),
+        (model, test_set, fitted, run),
+        (model, test_set, replace(fitted, tensors={"pattern": torch.ones(2)}), run),
+        (model, test_set, None, run),
+        (model, test_set, attack, replace(run, precision="bf16")),
+    ]
+    for one in others:
+        evaluated_once(*one)
+    assert len(seen) == len(others)
+    for _ in range(2):
+        evaluated_once(model, test_set, Custom(call=lambda pixels: pixels), run)
+    assert len(seen) == len(others) + 2, "what does not speak for itself is never kept"
+    for path in (tmp_path / "evaluated").iterdir():
+        path.write_text("{")
+    evaluated_once(model, test_set, attack, run)
+    assert len(seen) == len(others) + 3

@@ -1,6 +1,9 @@
 """Accuracy, attack success rate and recovered accuracy. Never called inside a defense."""
 
+import contextlib
 import copy
+import hashlib
+import json
 from dataclasses import replace
 
 import torch
@@ -10,7 +13,9 @@ from nad.attacks.base import Attack
 from nad.data.images import ImageSet
 from nad.detection.base import Detector
 from nad.errors import NadError
-from nad.results import Count, Metrics
+from nad.models.checkpoints import weights_fingerprint
+from nad.models.normalize import normalisation, unwrap
+from nad.results import Count, Metrics, read_json, write_json
 from nad.runtime import Run
 from nad.training import Recipe, fit, predictions
 
@@ -59,6 +64,37 @@ def evaluate(model: nn.Module, test: ImageSet, attack: Attack | None = None, run
     clean = predictions(model, test, run)
     triggered = None if attack is None else predictions(model, attack.triggered(test), run)
     return measured(test.labels.cpu(), clean, triggered, attack, len(test.classes))
+
+
+def evaluated_once(model: nn.Module, test: ImageSet, attack: Attack | None, run: Run) -> Metrics:
+    """`evaluate`, or what it gave before for the same network, images, attack and precision.
+
+    Kept below `run.keep`; nothing is where that is None, or where the attack names a file or a callable.
+    """
+    if run.keep is None or not (attack is None or attack.speaks_for_itself):
+        return evaluate(model, test, attack, run)
+    asked = {
+        "network": [repr(unwrap(model)), normalisation(model), weights_fingerprint(model)],
+        "images": test.fingerprint,
+        "attack": attack.configuration() if attack else None,
+        "trigger": {key: _digest(tensor) for key, tensor in attack.tensors.items()} if attack else None,
+        "run": run.describe() | {"seed": None},
+        "torch": torch.__version__,
+    }
+    name = hashlib.sha256(json.dumps(asked, sort_keys=True, default=list).encode()).hexdigest()[:32]
+    path = run.keep / "evaluated" / f"{name}.json"
+    with contextlib.suppress(NadError, KeyError, TypeError):
+        return Metrics.from_json(read_json(path))
+    found = evaluate(model, test, attack, run)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, found.to_json())
+    return found
+
+
+def _digest(tensor: Tensor) -> str:
+    shape = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+    return hashlib.sha256(shape + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def reactivated(

@@ -5,6 +5,7 @@ stands in parentheses, `nad:teacher=(finetune:lr=0.1),lr=0.01`; a value with com
 Types, defaults and checks come from the method's own dataclass, so an option exists in one place.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -106,6 +107,13 @@ class Method:
         own = self._portable()
         kept = [f for f in self._fields() if not f.metadata.get("local")]
         return own._written([f for f in kept if getattr(own, f.name) is not None or f.default is not None])
+
+    @property
+    def speaks_for_itself(self) -> bool:
+        """Whether the specification is all there is to it: no file, no callable."""
+        with contextlib.suppress(NadError):
+            return type(self).parse(self.explicit(), trusted=False) == self
+        return False
 
     def _portable(self) -> Self:
         """This object with every local file, also of nested methods, named without its folder."""

@@ -35,7 +35,8 @@ class Run:
         device: `auto` takes CUDA, then MPS, then the CPU.
         precision: `auto` takes bf16 only where the hardware multiplies in it.
         progress: called as work proceeds.
-        keep: folder of purified networks that are made once and used again; none where nothing is said.
+        keep: folder of purified networks and of evaluations that are made once and used again; none where nothing is
+            said.
         spared: seconds that such networks took when they were made, each time one is used again.
     """
 

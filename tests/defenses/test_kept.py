@@ -84,7 +84,7 @@ def test_anything_else_is_made_anew(what, run, images, erased):
 def test_what_is_damaged_is_made_again(file, run, images, erased):
     model = create("wrn-10-1", 4)
     first = DEFENSES.create(TEACHER)(model, images, run)
-    (path,) = run.keep.glob(f"*/{file}")
+    (path,) = run.keep.glob(f"purified/*/{file}")
     path.write_bytes(path.read_bytes()[:-20])
     assert same(DEFENSES.create(TEACHER)(model, images, run).model, first.model)
     assert len(erased) == 2

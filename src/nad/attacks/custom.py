@@ -43,6 +43,10 @@ class Custom(Attack):
 
     shapes = MappingProxyType({"pattern": (torch.uint8, (3, None, None)), "mask": (torch.uint8, (1, None, None))})
 
+    @property
+    def speaks_for_itself(self) -> bool:
+        return self.call is None and super().speaks_for_itself
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.alpha <= 1:

@@ -89,7 +89,7 @@ class Erasure(Cell):
         method = self.defense()
         if isinstance(method, Oracle):
             method = replace(method, attack=attack)
-        run = replace(run, keep=cache_folder() / "purified")
+        run = replace(run, keep=cache_folder())
         (made,) = purify_checkpoint(loaded, dataset, [method], run, self.clean, attack)
         result = made.result.to_json()
         result["notes"] |= {"fingerprint": fingerprint, "victim": self.victim}

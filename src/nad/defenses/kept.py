@@ -35,9 +35,9 @@ def made_once(method: "Defense", model: nn.Module, images: ImageSet, run: Run, m
     damaged is made again, and a folder that cannot be written costs the time, no more. `run.spared` hears of the
     seconds.
     """
-    if run.keep is None or not _speaks_for_itself(method):
+    if run.keep is None or not method.speaks_for_itself:
         return make()
-    place = run.keep / _fingerprint(method, model, images, run)[:32]
+    place = run.keep / "purified" / _fingerprint(method, model, images, run)[:32]
     with contextlib.suppress(NadError, KeyError, OSError):
         return _read(method, model, place, run)
     began, spared = time.perf_counter(), len(run.spared)
@@ -46,13 +46,6 @@ def made_once(method: "Defense", model: nn.Module, images: ImageSet, run: Run, m
     with contextlib.suppress(NadError, OSError):
         _write(outcome, model, place, seconds)
     return outcome
-
-
-def _speaks_for_itself(method: "Defense") -> bool:
-    """Whether the method's specification is all there is to it."""
-    with contextlib.suppress(NadError):
-        return type(method).parse(method.explicit(), trusted=False) == method
-    return False
 
 
 def _fingerprint(method: "Defense", model: nn.Module, images: ImageSet, run: Run) -> str:
@@ -81,7 +74,7 @@ def _write(outcome: Outcome, model: nn.Module, place: Path, seconds: float) -> N
     shapes = {key: value.shape for key, value in model.state_dict().items()}
     if {key: value.shape for key, value in outcome.model.state_dict().items()} != shapes:
         return  # another architecture, which the given network cannot stand in for
-    if not _speaks_for_itself(outcome.method):
+    if not outcome.method.speaks_for_itself:
         return
     place.mkdir(parents=True, exist_ok=True)
     digest = write_state(place / "model.safetensors", outcome.model)

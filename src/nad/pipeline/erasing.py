@@ -10,7 +10,7 @@ from nad.attacks.base import Attack
 from nad.data.images import ImageSet
 from nad.data.sources import Dataset
 from nad.defenses.base import Defense, Outcome
-from nad.evaluation import evaluate
+from nad.evaluation import evaluate, evaluated_once
 from nad.models.card import Card
 from nad.models.checkpoints import Loaded
 from nad.pipeline.judging import agree
@@ -60,7 +60,7 @@ def purify_checkpoint(
     """
     agree(loaded, dataset.train)
     parts = defended(dataset, run.seed, clean)
-    before = evaluate(loaded.model, parts.test, attack, run)
+    before = evaluated_once(loaded.model, parts.test, attack, run)
     made = []
     for method in methods:
         made.append(_purified(loaded, parts, method, run, before, attack))
