@@ -1,5 +1,6 @@
 """Pictures that need a network: attention maps of the same images before and after."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nad.attention import attention_map
+from nad.attention import Operator, attention_map
 from nad.data.images import ImageSet
 from nad.errors import printable
 from nad.models.stages import find_stages, tap
@@ -29,16 +30,10 @@ def attention_maps(model: nn.Module, pixels: Tensor, run: Run) -> tuple[list[str
         The stages' names; maps fp32 (stages, N, H, W) scaled to 0..1 for each image, at the images' size;
         predicted classes int64 (N,).
     """
-    device = run.torch_device
-    model.to(device).eval()
-    x = pixels.to(device).float() / 255
-    stages = find_stages(model, x[:1])
-    with torch.no_grad(), tap(model, stages) as taps:
-        predicted = model(x).argmax(1).cpu()
-        maps = [attention_map(taps[s.name])[:, None] for s in stages]
-    grown = [F.interpolate(m, size=pixels.shape[2:], mode="bilinear", align_corners=False)[:, 0].cpu() for m in maps]
-    scaled = torch.stack([m / m.flatten(1).amax(1).clamp_min(1e-12)[:, None, None] for m in grown])
-    return [s.name for s in stages], scaled, predicted
+    found = _activations(model, pixels, run)
+    size = (pixels.shape[2], pixels.shape[3])
+    scaled = torch.stack([_grown(attention_map(features), size) for _, features in found])
+    return [name for name, _ in found], scaled, _answers(model, pixels, run)
 
 
 def attention_figure(
@@ -104,6 +99,94 @@ def trigger_sheet(clean: ImageSet, triggered: Mapping[str, Tensor], path: Path) 
         figure.savefig(path, dpi=130)
     finally:
         plt.close(figure)
+
+
+OPERATORS: dict[str, tuple[Operator, float]] = {
+    "A_mean": ("mean", 1),
+    "A_mean^2": ("mean", 2),
+    "A_sum": ("sum", 1),
+    "A_sum^2": ("sum", 2),
+    "A_sum^3": ("sum", 3),
+}
+
+
+def channel_figure(triggered: Tensor, networks: Mapping[str, nn.Module], path: Path, run: Run) -> None:
+    """Draw every channel of each network's last stage on one image, all on one scale; one panel a network.
+
+    Args:
+        triggered: uint8 (1, 3, H, W). networks: by the name to print. path: the PNG to write.
+    """
+    maps = {name: _activations(model, triggered, run)[-1][1][0].abs() for name, model in networks.items()}
+    most = max(float(channels.max()) for channels in maps.values())
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(2.6 * (1 + len(maps)), 2.9), squeeze=False)
+    try:
+        _panel(axes[0][0], triggered[0].permute(1, 2, 0).numpy(), "triggered", "")
+        for axis, (name, channels) in zip(axes[0][1:], maps.items()):
+            axis.imshow(_tiled(channels).numpy(), cmap="inferno", interpolation="nearest", vmin=0, vmax=most)
+            axis.set_title(f"{name}: {len(channels)} channels", fontsize=8, pad=3)
+            axis.axis("off")
+        figure.tight_layout(pad=0.5)
+        figure.savefig(path, dpi=130)
+    finally:
+        plt.close(figure)
+
+
+def operator_figure(triggered: Tensor, networks: Mapping[str, nn.Module], path: Path, run: Run) -> None:
+    """Draw one image's attention at each network's last stage under each operator, one row a network.
+
+    Args:
+        triggered: uint8 (1, 3, H, W). networks: by the name to print. path: the PNG to write.
+    """
+    columns = 1 + len(OPERATORS)
+    figure, axes = plt.subplots(len(networks), columns, figsize=(1.5 * columns, 1.7 * len(networks)), squeeze=False)
+    try:
+        image = triggered[0].permute(1, 2, 0).numpy()
+        for line, (name, model) in zip(axes, networks.items()):
+            features = _activations(model, triggered, run)[-1][1]
+            _panel(line[0], image, "", "")
+            line[0].set_ylabel(name, fontsize=8)
+            for axis, (title, (operator, p)) in zip(line[1:], OPERATORS.items()):
+                drawn = _grown(attention_map(features, operator, p), (triggered.shape[2], triggered.shape[3]))[0]
+                _panel(axis, image, title if model is next(iter(networks.values())) else "", "", drawn.numpy())
+        figure.tight_layout(pad=0.5)
+        figure.savefig(path, dpi=130)
+    finally:
+        plt.close(figure)
+
+
+def _activations(model: nn.Module, pixels: Tensor, run: Run) -> list[tuple[str, Tensor]]:
+    """Name and activation, fp32 (N, C, H, W) on the CPU, of every stage."""
+    device = run.torch_device
+    model.to(device).eval()
+    x = pixels.to(device).float() / 255
+    stages = find_stages(model, x[:1])
+    with torch.no_grad(), tap(model, stages) as taps:
+        model(x)
+        return [(stage.name, taps[stage.name].float().cpu()) for stage in stages]
+
+
+def _answers(model: nn.Module, pixels: Tensor, run: Run) -> Tensor:
+    with torch.no_grad():
+        answers: Tensor = model(pixels.to(run.torch_device).float() / 255).argmax(1).cpu()
+    return answers
+
+
+def _grown(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, h, w) maps at the images' size, each scaled to 0..1."""
+    grown = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    return grown / grown.flatten(1).amax(1).clamp_min(1e-12)[:, None, None]
+
+
+def _tiled(channels: Tensor) -> Tensor:
+    """(C, H, W) as one picture of about as many rows as columns, a line between them."""
+    count, height, width = channels.shape
+    across = math.ceil(math.sqrt(count))
+    down = math.ceil(count / across)
+    sheet = channels.new_full((down * (height + 1), across * (width + 1)), float("nan"))
+    for number, channel in enumerate(channels):
+        top, left = number // across * (height + 1), number % across * (width + 1)
+        sheet[top : top + height, left : left + width] = channel
+    return sheet
 
 
 def _name(images: ImageSet, label: int) -> str:

@@ -1,13 +1,15 @@
-"""The command for what was measured: report."""
+"""The commands for what was measured: report and draw."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 
 from nad import console, grids
-from nad.cli.app import app, flag
+from nad.cli.app import How, app, flag
 from nad.errors import NadError, printable
+from nad.figures import FIGURES, Studio
 from nad.grids import Layout, Planned
 from nad.models import zoo
 from nad.registry import close
@@ -57,6 +59,42 @@ def report(
         console.line(f"{made.tables[0].missing} results are missing: nad bench {what}")
     if out:
         console.line(f"wrote {out}")
+
+
+@app.command
+def draw(
+    figure: str,
+    *,
+    data: Path | None = None,
+    out: Path = Path("figures"),
+    overwrite: Annotated[bool, flag] = False,
+    how: How = How(),
+) -> None:
+    """Draw a picture of the paper, of the networks that the tables are measured on.
+
+    Parameters
+    ----------
+    figure
+        figure3 (attention), figure6 (triggers), figure11 (channels), figure12 (operators) or figure14 (amplitudes).
+    data
+        Folder that holds the data sets by name (cifar10-jpeg, gtsrb32); $NAD_DATA where nothing is said.
+    out
+        Folder for the pictures.
+    overwrite
+        Replace pictures that are there already.
+    """
+    if figure not in FIGURES:
+        raise NadError(f"there is no picture {printable(figure)!r}{close(figure, FIGURES)}")
+    if not overwrite and (there := sorted(out.glob(f"{figure}*.png"))):
+        raise NadError(f"{printable(there[0])} is there already; choose another --out or say --overwrite")
+    held = data or (Path(os.environ["NAD_DATA"]) if os.environ.get("NAD_DATA") else None)
+    out.mkdir(parents=True, exist_ok=True)
+    with how.run() as run:
+        FIGURES[figure](Studio(held, out, run))
+    drawn = sorted(path.name for path in out.glob(f"{figure}*.png"))
+    if how.json:
+        return console.raw(dumps({"figure": figure, "out": drawn}))
+    console.line(f"wrote {', '.join(drawn)} in {out}")
 
 
 def _asked(what: str, results: Path) -> tuple[list[Planned], Layout, pd.DataFrame]:

@@ -1,10 +1,12 @@
 """Grids as plain data: what is to be done, and how its tables are laid out. A grid is a TOML file.
 
 `[[cell]]` is a network to train. `[[method]]` is an eraser that is tried on every victim of `[defaults]`, or its own,
-with every seed and every clean fraction; `[augment]` says what stands for flips on which data. `like` takes the entries
-of another grid, whose defaults its own replace. `[table]` says what a report compares with what.
+with every seed, every clean fraction and every `x`, which its name and specification may show (`{x}`, or `{500x}` for
+500 times x); `[augment]` says what stands for flips on which data. `like` takes the entries of another grid, or those
+that `pick` names, and its defaults where it has none itself. `[table]` says what a report compares with what.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -27,6 +29,7 @@ class Planned:
         method: specification. clean: fraction of the training split that the method gets.
         paper: where the published number stands, such as `T1/badnets/nad`.
         x, line: where the result stands on a plot: a number, and the name of the curve.
+        core, gpu: whether it is of the first that are made, and only made where there is a GPU.
         reactivate: whether it is measured how fast the backdoor comes back.
     """
 
@@ -89,7 +92,15 @@ def content(name: str) -> dict[str, Any]:
     if "like" not in found:
         return found
     base = content(found["like"])
-    return base | found | {key: base.get(key, {}) | found.get(key, {}) for key in ("defaults", "table")}
+    methods = {entry["name"]: entry for entry in base.get("method", ())}
+    picked = found.get("pick", list(methods))
+    for wanted in picked:
+        if wanted not in methods:
+            raise NadError(
+                f"grid {printable(name)}: {found['like']} has no {printable(wanted)!r}{close(wanted, methods)}"
+            )
+    merged = {key: base.get(key, {}) | found.get(key, {}) for key in ("defaults", "table")}
+    return base | found | merged | {"method": [methods[m] for m in picked] + found.get("method", [])}
 
 
 def where(name: str, value: str) -> str:
@@ -143,13 +154,34 @@ _KNOWN = {f.name for f in fields(Planned)} - {"label", "victim", "seed"} | {"nam
 
 def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
     known(_KNOWN, entry, f"{grid}: [[method]]")
-    own = {k: v for k, v in entry.items() if k not in ("name", "victims", "suffix", "seeds", "clean", "paper")}
-    fractions = entry.get("clean", CLEAN)
+    named = ("name", "method", "victims", "suffix", "seeds", "clean", "paper", "x")
+    own = {key: value for key, value in entry.items() if key not in named}
+    fractions, places = entry.get("clean", CLEAN), entry.get("x")
     for clean in fractions if isinstance(fractions, list) else [fractions]:
-        for seed in entry["seeds"]:
-            for victim in (one + entry.get("suffix", "") for one in entry["victims"]):
-                paper = entry["paper"].format(attack=attack(victim)) if entry.get("paper") else None
-                yield Planned(label=entry["name"], victim=victim, seed=seed, clean=clean, paper=paper, **own)
+        for x in places if isinstance(places, list) else [places]:
+            for seed in entry["seeds"]:
+                for victim in (one + entry.get("suffix", "") for one in entry["victims"]):
+                    yield Planned(
+                        label=_filled(entry["name"], x),
+                        victim=victim,
+                        method=_filled(entry["method"], x),
+                        seed=seed,
+                        clean=clean,
+                        paper=_filled(entry["paper"], x).replace("{attack}", attack(victim))
+                        if entry.get("paper")
+                        else None,
+                        x=100 * clean if x is None and isinstance(fractions, list) else x,
+                        **own,
+                    )
+
+
+def _filled(text: str, x: float | None) -> str:
+    """`text` with `{x}` and multiples of it, such as `{500x}`, as numbers."""
+
+    def number(match: re.Match[str]) -> str:
+        return f"{float(match[1] or 1) * (x or 0):g}"
+
+    return text if x is None else re.sub(r"\{([\d.]*)x\}", number, text)
 
 
 def attack(victim: str) -> str:
