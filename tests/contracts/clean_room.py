@@ -67,7 +67,7 @@ def main(clean: str, weights: str, leak: str = "") -> None:
 
     for name in DEFENSES:
         has = {o.name for o in options(DEFENSES[name])}
-        quick = QUICK | ({"teacher": "(finetune:epochs=1)"} if "teacher" in has else {})
+        quick = QUICK | {key: "(finetune:epochs=1)" for key in ("teacher", "first", "then") if key in has}
         text = ",".join(f"{k}={v}" for k, v in quick.items() if k in has)
         DEFENSES.create(f"{name}:{text}" if text else name)(model, images, Run(seed=0))
         print("ran", name)

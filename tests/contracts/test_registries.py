@@ -50,8 +50,8 @@ def quick(name: str, registry: Registry = DEFENSES, picture: Path | None = None)
     """A cheap specification of a method, from whichever of the QUICK options it has; a picture where it needs one."""
     has = {o.name for o in options(registry[name])}
     values = {k: v for k, v in QUICK.items() if k in has}
-    if "teacher" in has:
-        values["teacher"] = "(finetune:lr=0.1,epochs=1)"
+    nested = {key for key in ("teacher", "first", "then") if key in has}
+    values |= dict.fromkeys(nested, "(finetune:lr=0.1,epochs=1,batch=16)")
     if picture and "image" in has and "pattern" not in has:
         values["image"] = f'"{picture}"'
     return name + ":" * bool(values) + ",".join(f"{k}={v}" for k, v in values.items())

@@ -19,6 +19,7 @@ ATTACK = ATTACKS.create("badnets:rate=0.25,pattern=square,size=4")
 TEACHER = "teacher=(finetune:lr=0.1,epochs=5)"
 SETTINGS = {  # short; what is chosen on held-out images is chosen once
     "anp": "anp:steps=60,folds=1",
+    "chain": "chain:first=(clp:u=3),then=(finetune:lr=0.1,epochs=5)",
     "clp": "clp:u=1.5",
     "cutout": "cutout:lr=0.1,epochs=5",
     "fine-pruning": "fine-pruning:ratio=0.5,lr=0.05,epochs=3",

@@ -2,6 +2,7 @@
 
 from nad.defenses.anp import ANP
 from nad.defenses.base import DEFENSES, Defense, Outcome
+from nad.defenses.chain import Chain
 from nad.defenses.clp import CLP
 from nad.defenses.cutout import Cutout
 from nad.defenses.fine_pruning import FinePruning
@@ -32,6 +33,7 @@ __all__ = [
     "NAD",
     "RNP",
     "SAU",
+    "Chain",
     "Cutout",
     "Defense",
     "FinePruning",
