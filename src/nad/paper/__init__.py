@@ -14,16 +14,16 @@ def published(table: str) -> dict[str, dict[str, Any]]:
 
 
 def printed(place: str) -> dict[str, float]:
-    """What is printed at a place such as `T1/badnets/nad`, by metric.
+    """What is printed at a place such as `T1/badnets/nad`, by metric; nothing where the table has no such entry.
 
     The paper's accuracy leaves out the target class, as its code does.
 
     Raises:
-        NadError: there is no such place.
+        NadError: no such table.
     """
     try:
         table, row, column = place.split("/")
-        asr, accuracy = published(table)[row][column]
-    except (KeyError, FileNotFoundError, ValueError, TypeError) as error:
-        raise NadError(f"the paper has no numbers at {printable(place)}; expected TABLE/ROW/COLUMN") from error
-    return {"asr": asr, "acc_nt": accuracy}
+        rates = published(table).get(row, {}).get(column)
+    except (FileNotFoundError, ValueError) as error:
+        raise NadError(f"the paper has no table at {printable(place)}; expected TABLE/ROW/COLUMN") from error
+    return dict(zip(("asr", "acc_nt"), rates)) if rates else {}
