@@ -229,9 +229,30 @@ def test_a_grid_of_ones_own_names_file_and_line_of_what_is_wrong(tmp_path):
     path.write_text(start + 'methods = "finetune"\n')
     with pytest.raises(NadError, match="has no entry 'methods'; did you mean method"):
         read(str(path))
+    path.write_text('[[method]]\nname = "a"\nmethod = "clp"\n')
+    with pytest.raises(NadError, match=r"\[\[method\]\] 'a' lacks seeds, victims"):
+        read(str(path))
+    path.write_text(start.replace("[defaults]", "[defaults]\nseed = 1") + 'method = "clp"\n')
+    with pytest.raises(NadError, match=r"\[defaults\] has no entry 'seed'; did you mean seeds"):
+        read(str(path))
     path.write_text("[[")
     with pytest.raises(NadError, match="expected a TOML file"):
         read(str(path))
+
+
+def test_an_x_fills_names_and_specifications_and_fractions_are_an_axis(tmp_path):
+    path = tmp_path / "mine.toml"
+    head = '[defaults]\nseeds = [0, 1]\nvictims = ["badnets-cifar10"]\n[[method]]\n'
+    path.write_text(
+        head + 'name = "beta-{x}"\nmethod = "nad:lr=0.1,beta={500x}/{1000x}/{x}"\nx = [0.5, 2]\npaper = "T7/{x}/sum"'
+    )
+    first, _, third, _ = grids.planned(str(path))
+    assert (first.label, first.method, first.x) == ("beta-0.5", "nad:lr=0.1,beta=250/500/0.5", 0.5)
+    assert (third.name, third.paper) == ("badnets-cifar10/beta-2-0", "T7/2/sum")
+    assert len(grids.planned(str(path), seeds=1)) == 2
+    path.write_text(head + 'name = "a"\nmethod = "clp"\nclean = [0.05, 0.2]\npaper = "T1/{attack}/nad"')
+    found = {plan.x: plan.paper for plan in grids.planned(str(path))}
+    assert found == {5: "T1/badnets/nad", 20: None}, "the paper's tables are of 5 %"
 
 
 def test_entries_without_spread_have_none():

@@ -6,6 +6,7 @@ with every seed, every clean fraction and every `x`, which its name and specific
 that `pick` names, and its defaults where it has none itself. `[table]` says what a report compares with what.
 """
 
+import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -134,7 +135,8 @@ def planned(name: str, seeds: int | None = None) -> list[Planned]:
         NadError: an entry that no eraser has.
     """
     found = content(name)
-    defaults = {key: value for key, value in found.get("defaults", {}).items() if key in _KNOWN}
+    defaults = found.get("defaults", {}) if "method" in found else {}
+    known(_KNOWN, defaults, f"{name}: [defaults]")
     entries = [defaults | entry for entry in found.get("method", ())]
     if seeds:
         entries = [e | {"seeds": range(seeds)} if len(e.get("seeds", ())) > 1 else e for e in entries]
@@ -149,30 +151,33 @@ def layout(name: str) -> Layout:
     return Layout(**values)
 
 
-_KNOWN = {f.name for f in fields(Planned)} - {"label", "victim", "seed"} | {"name", "victims", "suffix", "seeds"}
+_NEEDED = {"name", "method", "victims", "seeds"}
+_KNOWN = {f.name for f in fields(Planned)} - {"label", "victim", "seed"} | _NEEDED | {"suffix"}
 
 
 def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
     known(_KNOWN, entry, f"{grid}: [[method]]")
-    named = ("name", "method", "victims", "suffix", "seeds", "clean", "paper", "x")
-    own = {key: value for key, value in entry.items() if key not in named}
-    fractions, places = entry.get("clean", CLEAN), entry.get("x")
-    for clean in fractions if isinstance(fractions, list) else [fractions]:
-        for x in places if isinstance(places, list) else [places]:
-            for seed in entry["seeds"]:
-                for victim in (one + entry.get("suffix", "") for one in entry["victims"]):
-                    yield Planned(
-                        label=_filled(entry["name"], x),
-                        victim=victim,
-                        method=_filled(entry["method"], x),
-                        seed=seed,
-                        clean=clean,
-                        paper=_filled(entry["paper"], x).replace("{attack}", attack(victim))
-                        if entry.get("paper")
-                        else None,
-                        x=100 * clean if x is None and isinstance(fractions, list) else x,
-                        **own,
-                    )
+    if lacking := _NEEDED - set(entry):
+        raise NadError(f"{grid}: [[method]] {printable(entry.get('name', ''))!r} lacks {', '.join(sorted(lacking))}")
+    own = {key: entry[key] for key in ("line", "reactivate", "core", "gpu") if key in entry}
+    fractions, places = _listed(entry.get("clean", CLEAN)), _listed(entry.get("x"))
+    victims = [victim + entry.get("suffix", "") for victim in entry["victims"]]
+    for clean, x, seed, victim in itertools.product(fractions, places, entry["seeds"], victims):
+        paper = _filled(entry.get("paper", ""), x).replace("{attack}", attack(victim))
+        yield Planned(
+            label=_filled(entry["name"], x),
+            victim=victim,
+            method=_filled(entry["method"], x),
+            seed=seed,
+            clean=clean,
+            paper=paper if paper and clean == CLEAN else None,
+            x=100 * clean if x is None and len(fractions) > 1 else x,
+            **own,
+        )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _filled(text: str, x: float | None) -> str:
