@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint api clean
 
 demo: $(VENV)/.installed
 	$(BIN)/nad demo --overwrite
@@ -16,6 +16,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+api: $(VENV)/.installed
+	$(BIN)/python docs/api.py
 
 # The constraints are the versions that the tests passed with.
 $(VENV)/.installed: pyproject.toml constraints.txt
