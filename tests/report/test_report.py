@@ -117,6 +117,17 @@ def test_seeds_that_only_one_side_has_are_not_compared(tmp_path):
     assert one.difference == pytest.approx(-20)
 
 
+def test_methods_are_compared_at_the_same_fraction(tmp_path):
+    for label, asr in (("nad@0.2", 0.1), ("finetune@0.2", 0.3), ("nad", 0.2), ("finetune", 0.25)):
+        write(tmp_path, "badnets-cifar10", label, 0, asr)
+    both = [replace(plan, clean=clean) for clean in (0.05, 0.2) for plan in plans(seeds=1)]
+    compared = comparisons(both, cells(tmp_path), HOW, ["asr"])
+    assert [(c.method, c.control, round(c.difference)) for c in compared] == [
+        ("nad", "finetune", -5),
+        ("nad@0.2", "finetune@0.2", -20),
+    ]
+
+
 def test_holm():
     one = Comparison("a", "b", "asr", 0, 0, 0, 6, 3)
     adjusted = [c.adjusted for c in holm([replace(one, p=p) for p in (0.01, 0.04, 0.03)] + [one])]

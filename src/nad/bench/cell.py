@@ -29,6 +29,11 @@ class Cell:
     gpu: bool = False
 
     @property
+    def ready(self) -> bool:
+        """Whether what it is made from is there."""
+        return True
+
+    @property
     def kind(self) -> str:
         """What cells that take about as long have in common."""
         raise NotImplementedError

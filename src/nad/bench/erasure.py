@@ -63,6 +63,10 @@ class Erasure(Cell):
         return (self.victim, self.twin) if self.method == TWIN and self.twin else (self.victim,)
 
     @property
+    def ready(self) -> bool:
+        return zoo.found() is not None and set(self.networks) <= set(zoo.members())
+
+    @property
     def kind(self) -> str:
         return f"{self.data} {self.method} {self.clean}"
 

@@ -123,6 +123,8 @@ def work(cell: Cell, job: Job, wait: bool = True) -> Status:
     try:
         dataset = _decoded(cell.data, job.data)
         run = replace(job.run, seed=cell.seed)
+        if job.dry and not cell.ready:
+            return Status(cell, "missing")
         fingerprint = cell.fingerprint(dataset.train.fingerprint, run)
         if (status := _there(cell, job, fingerprint)) or job.dry:
             return status or Status(cell, "missing")

@@ -49,8 +49,17 @@ class Planned:
     @property
     def name(self) -> str:
         """Of its result; grids that plan the same share it."""
-        fraction = "" if self.clean == CLEAN else f"@{self.clean:g}"
-        return f"{self.victim}/{self.label}{fraction}-{self.seed}"
+        return f"{self.victim}/{self.row}-{self.seed}"
+
+    @property
+    def row(self) -> str:
+        """What a table calls it: all seeds of it are one number."""
+        return f"{self.label}{self.fraction}"
+
+    @property
+    def fraction(self) -> str:
+        """The fraction of clean images, where it is not the usual one."""
+        return "" if self.clean == CLEAN else f"@{self.clean:g}"
 
 
 @dataclass(frozen=True, kw_only=True)

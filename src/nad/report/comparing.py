@@ -9,7 +9,6 @@ import pandas as pd
 from scipy import stats
 
 from nad.grids import Layout, Planned
-from nad.report.tables import row_of
 
 FEWEST = 6  # victims that a mark needs: of five, no two-sided test of signs can fall below 0.05
 LEVEL = 0.05
@@ -46,14 +45,16 @@ class Comparison:
 def comparisons(
     plans: Sequence[Planned], found: pd.DataFrame, how: Layout, metrics: Sequence[str] = ("asr", "acc", "ra")
 ) -> list[Comparison]:
-    """Each of the layout's judged methods against each of its controls."""
+    """Each of the layout's judged methods against each of its controls, at the same fraction of clean images."""
     by_name = found.set_index("cell")
     rows: dict[str, dict[tuple[str, int], str]] = {}
     for plan in plans:
         if plan.name in by_name.index:
-            rows.setdefault(row_of(plan), {})[plan.victim, plan.seed] = plan.name
+            rows.setdefault(plan.row, {})[plan.victim, plan.seed] = plan.name
     compared = []
-    for judged, control, metric in itertools.product(how.judged, how.controls, metrics):
+    fractions = dict.fromkeys(plan.fraction for plan in plans)
+    for fraction, one, other, metric in itertools.product(fractions, how.judged, how.controls, metrics):
+        judged, control = one + fraction, other + fraction
         ours, theirs = rows.get(judged, {}), rows.get(control, {})
         both = [key for key in ours if key in theirs]
         if both and judged != control:

@@ -95,15 +95,10 @@ def table(plans: Sequence[Planned], found: pd.DataFrame, metric: str, how: Layou
     return Table(metric, columns, specs, entries, len({plan.name for plan in plans} - set(found["cell"])))
 
 
-def row_of(plan: Planned) -> str:
-    """What a table calls the row of a planned result."""
-    return plan.name.removeprefix(f"{plan.victim}/").removesuffix(f"-{plan.seed}")
-
-
 def _grouped(plans: Sequence[Planned]) -> dict[tuple[str, str], list[Planned]]:
     groups: dict[tuple[str, str], list[Planned]] = {}
     for plan in plans:
-        groups.setdefault((row_of(plan), plan.victim), []).append(plan)
+        groups.setdefault((plan.row, plan.victim), []).append(plan)
     return groups
 
 

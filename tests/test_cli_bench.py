@@ -1,0 +1,93 @@
+"""`nad bench` as a user runs it: a grid of one's own, on a victim that is trained first."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nad.bench import Network
+
+if TYPE_CHECKING:
+    from conftest import Nad
+
+GRID = """
+[table]
+judged = ["nad"]
+controls = ["finetune"]
+
+[defaults]
+seeds = [0, 1]
+victims = ["badnets-cifar10"]
+clean = 0.5
+
+[[method]]
+name = "clean"
+method = "clean"
+seeds = [0]
+
+[[method]]
+name = "finetune"
+method = "finetune:lr=0.05,epochs=1,batch=16"
+
+[[method]]
+name = "nad"
+method = "nad:teacher=(finetune:lr=0.05,epochs=1,batch=16),lr=0.01,beta=1,epochs=1,batch=16"
+"""
+SHORT = {"data": "tiny", "model": "wrn-10-1", "regime": "paper", "epochs": 1}
+
+
+@pytest.fixture
+def where(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """The grid's file and the options that keep it here; the zoo has two networks to train."""
+    (tmp_path / "data").mkdir()
+    shutil.copytree(tiny, tmp_path / "data" / "tiny")
+    (tmp_path / "mine.toml").write_text(GRID)
+    victims = [Network(name="badnets-cifar10", attack="badnets", **SHORT), Network(name="clean-cifar10", **SHORT)]
+    for place in ("nad.bench.grid.networks", "nad.cli.bench.networks"):
+        monkeypatch.setattr(place, lambda: victims)
+    monkeypatch.setenv("NAD_ZOO", str(tmp_path / "zoo"))
+    monkeypatch.setenv("NAD_CACHE", str(tmp_path / "cache"))
+    here = ("--data", tmp_path / "data", "--out", tmp_path / "out", "--device", "cpu", "--precision", "fp32")
+    return (str(tmp_path / "mine.toml"), *map(str, here))
+
+
+def test_from_nothing_to_a_table(nad: "Nad", where: tuple[str, ...], tmp_path: Path) -> None:
+    ran = nad("bench", *where, "--seeds", 1)
+    assert ran.code == 0, ran.err
+    said = [line.partition(",")[0] for line in ran.out.splitlines()]
+    cells = [f"badnets-cifar10/{m}@0.5-0: made" for m in ("clean", "finetune", "nad")]
+    assert said == ["badnets-cifar10: made", "clean-cifar10: made", *cells]
+    rerun = nad("bench", *where)
+    assert rerun.out.count(": done") == 3
+    assert rerun.out.count(": made") == 2, "the grid's own second seed"
+    assert "of 5 are missing" not in rerun.out
+    rows = nad("report", tmp_path / "out", "--json").json
+    seeds = {row["method"]: row["n"] for row in rows if row["metric"] == "acc"}
+    assert seeds == {"before": 1, "clean@0.5": 1, "finetune@0.5": 2, "nad@0.5": 2}
+
+
+def test_a_dry_run_makes_nothing_and_says_how_long_it_takes(nad: "Nad", where: tuple[str, ...], tmp_path: Path) -> None:
+    ran = nad("bench", *where, "--dry-run")
+    assert (ran.code, ran.out.count(": missing")) == (0, 7), ran.err
+    assert not (tmp_path / "zoo").exists()
+    assert nad("bench", *where, "--only", "*/clean@0.5-0,*/finetune@0.5-0").code == 0
+    ran = nad("bench", *where, "--dry-run")
+    assert ran.out.count(": missing") == 3
+    assert "3 of 5 are missing; about " in ran.out
+    assert len(list((tmp_path / "out" / "badnets-cifar10").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--jobs", "0"), "expected --jobs and --seeds of at least 1, got 0"),
+        (("--seeds", "0"), "expected --jobs and --seeds of at least 1"),
+        (("--only", "nobody"), "no cell of"),
+        (("--seed", "1"), "bench takes no --seed"),
+    ],
+)
+def test_what_cannot_be_asked_for(nad: "Nad", where: tuple[str, ...], more: tuple[str, ...], said: str) -> None:
+    ran = nad("bench", *where, *more)
+    assert ran.code == 2
+    assert said in ran.err
