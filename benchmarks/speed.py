@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nad.data import sources
 from nad.data.images import ImageSet
-from nad.defenses.distillation import distil, find_taps
+from nad.defenses.distillation import Lesson, find_taps
 from nad.extras import torchvision
 from nad.models.create import create
 from nad.runtime import Precision, Run, keep_memory, versions
@@ -171,8 +171,9 @@ def cases(images: ImageSet) -> list[Case]:
         return plain_epochs(net, plain_nad(net, copy.deepcopy(teacher)), loader, how)
 
     def distilling(data: ImageSet, how: Recipe, run: Run) -> list[dict[str, Any]]:
-        pair = copy.deepcopy(student), copy.deepcopy(teacher)
-        return distil(*pair, taps, BETAS, data, how, run, ("sum", 2.0, "mse"))
+        net = copy.deepcopy(student)
+        with Lesson(copy.deepcopy(teacher), taps, tuple(BETAS), form="mse").step(net, run) as step:
+            return fit(net, data, how, run, step)
 
     def plain_training(loader: Iterable[Any], how: Recipe) -> list[dict[str, float]]:
         return plain_epochs(copy.deepcopy(student), plain_cross_entropy, loader, how)

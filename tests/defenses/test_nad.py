@@ -11,14 +11,14 @@ from nad.attention import distances, distillation_loss, normalised_difference, r
 from nad.data.images import ImageSet
 from nad.data.synthetic import signs
 from nad.defenses import DEFENSES, NAD, Finetune, Scratch
-from nad.defenses.distillation import Taps, base_betas, distil, find_taps
+from nad.defenses.distillation import Lesson, Taps, base_betas, find_taps, softened_divergence
 from nad.errors import NadError
 from nad.models.card import Card
 from nad.models.checkpoints import save
 from nad.models.create import create
 from nad.models.stages import find_stages, tap
 from nad.runtime import Run
-from nad.training import Recipe
+from nad.training import Recipe, fit
 
 RUN = Run(seed=3)
 RELEASED = (500.0, 1000.0, 1000.0)
@@ -86,11 +86,42 @@ def test_the_attention_term_reaches_the_first_convolution(model, images):
     assert ((with_term - plain).norm() / plain.norm()).item() > 1e-3
 
 
+def test_softened_divergence_by_hand():
+    """q = (1/2, 1/2), p = (3/4, 1/4): KL(p || q) = 3/4 ln 3/2 - 1/4 ln 2, times T^2."""
+    kl = 0.75 * math.log(1.5) - 0.25 * math.log(2)
+    wanted = torch.tensor([[2 * math.log(3), 0.0], [0.0, 0.0]])
+    assert softened_divergence(torch.zeros(2, 2), wanted, 2.0).item() == pytest.approx(4 * kl / 2)
+    assert softened_divergence(wanted, wanted).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_an_anchor_keeps_the_answers_and_none_is_no_anchor(model, images):
+    how = "lr=0.02,epochs=4,batch=32,augment=none"
+    own = "teacher=(finetune:lr=0.1),beta=2"
+
+    def moved(spec: str) -> float:
+        outcome = quick(spec)(model, images, RUN)
+        x = images.pixels.float() / 255
+        with torch.no_grad():
+            return softened_divergence(outcome.model(x), model.eval()(x)).item()
+
+    free, held = moved(f"nad:{own},{how}"), moved(f"nad:{own},{how},anchor=20")
+    assert held < free / 2
+    control = quick(f"nad:beta=0,anchor=20,{how}")(model, images, RUN)
+    assert set(control.history[0]) >= {"ce", "anchor"}
+    assert "d_1" not in control.history[0]
+    for off in ("anchor=0", "anchor=none"):
+        same = quick(f"nad:beta=0,{how},{off}")(model, images, RUN).model
+        assert torch.equal(weights(same), weights(quick(f"finetune:{how}")(model, images, RUN).model))
+    with pytest.raises(NadError, match="expected anchor >= 0, got -1"):
+        quick("nad:anchor=-1")
+
+
 def test_the_teacher_is_frozen(model, images):
     teacher = create("wrn-10-1", 12, seed=9)
     before = weights(teacher)
     taps = find_taps(model, teacher, images, RUN, "sum", 2.0)
-    distil(copy.deepcopy(model), teacher, taps, [1.0] * 3, images, Recipe(epochs=2, batch=32), RUN, ("sum", 2.0, "sq"))
+    with Lesson(teacher, taps, (1.0,) * 3, anchor=(teacher, 1.0)).step(model, RUN) as step:
+        fit(model, images, Recipe(epochs=2, batch=32), RUN, step)
     assert torch.equal(weights(teacher), before), "parameters, BatchNorm buffers and their counters"
     assert all(p.grad is None for p in teacher.parameters())
 
@@ -124,8 +155,8 @@ def test_more_beta_means_less_distance(model, images):
 
     def ends(beta: float) -> float:
         student = copy.deepcopy(model)
-        history = distil(student, teacher, taps, [beta] * 3, images, recipe, RUN, ("sum", 2.0, "sq"))
-        return history[-1]["d_3"]
+        with Lesson(teacher, taps, (beta,) * 3).step(student, RUN) as step:
+            return fit(student, images, recipe, RUN, step)[-1]["d_3"]
 
     weak, middle, strong = ends(0.01), ends(0.3), ends(5)
     assert weak > 1.2 * middle

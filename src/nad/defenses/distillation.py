@@ -1,8 +1,8 @@
 """The mechanics of attention distillation: which layers are compared, with what weight, and the training step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from nad.guard import signals
 from nad.models.forward import evaluating
 from nad.models.stages import Stage, find_stages, stage, tap
 from nad.runtime import Run
-from nad.training import AfterEpoch, Recipe, fit
+from nad.training import Step
 
 DEEPEST, SHALLOWER = 15.625, (4.0, 8.0)  # the released 1000, 1000 and 500 on WRN maps at 32 pixels, see `base_betas`
 
@@ -124,40 +124,71 @@ def _teacher_stages(model: nn.Module, teacher: nn.Module, own: tuple[Stage, ...]
     return found
 
 
-def distil(
-    student: nn.Module,
-    teacher: nn.Module,
-    taps: Taps,
-    betas: Sequence[float],
-    images: ImageSet,
-    how: Recipe,
-    run: Run,
-    terms_of: tuple[Operator, float, Form],
-    after_epoch: AfterEpoch | None = None,
-) -> list[dict[str, Any]]:
-    """Train `student` in place with cross-entropy plus the attention terms; the teacher is frozen and in eval mode.
+@dataclass(frozen=True)
+class Lesson:
+    """What a student learns beside the labels.
 
-    Returns:
-        The history of `fit` with `ce` and, for each tap of beta > 0, `attention_i` (the term) and `d_i` (the mean
-        distance), i counting taps from 1.
+    Args:
+        teacher: whose attention it takes on; frozen and in eval mode. taps, betas: where, and with what weight each.
+        operator, p, form: of the attention terms.
+        anchor: a network whose softened answers it keeps, frozen and in eval mode, and the weight of that.
     """
-    operator, p, form = terms_of
-    device = run.torch_device
-    teacher.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    pairs = [(i, b, s, t) for i, (b, s, t) in enumerate(zip(betas, taps.student, taps.teacher), 1) if b > 0]
-    with tap(student, [s for _, _, s, _ in pairs]) as mine, tap(teacher, [t for *_, t in pairs]) as theirs:
 
-        def step(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-            out = net(x)
-            with run.inference():
-                teacher(x)
-            ce = F.cross_entropy(out.float(), y)
-            terms, loss = {"ce": ce}, ce
-            for i, beta, s, t in pairs:
-                difference = normalised_difference(mine[s.name], theirs[t.name], operator, p)
-                term = reduced(difference, form)
-                loss = loss + beta * term
-                terms |= {f"attention_{i}": term, f"d_{i}": distances(difference.detach()).mean()}
-            return {"loss": loss, **terms}
+    teacher: nn.Module | None = None
+    taps: Taps | None = None
+    betas: tuple[float, ...] = ()
+    operator: Operator = "sum"
+    p: float = 2.0
+    form: Form = "sq"
+    anchor: tuple[nn.Module, float] | None = None
 
-        return fit(student, images, how, run, step, after_epoch, name="distilling")
+    @property
+    def empty(self) -> bool:
+        return self.teacher is None and self.anchor is None
+
+    @contextmanager
+    def step(self, student: nn.Module, run: Run) -> Iterator[Step]:
+        """The training step of `student`, whose taps are held while this lasts.
+
+        Its terms are `ce`; for each tap of beta > 0 `attention_i` (the term) and `d_i` (the mean distance), i counting
+        taps from 1; and `anchor`.
+        """
+        for other in (self.teacher, self.anchor[0] if self.anchor else None):
+            if other is not None:
+                other.to(run.torch_device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        stages = (self.taps.student, self.taps.teacher) if self.taps else ((), ())
+        pairs = [(i, b, s, t) for i, (b, s, t) in enumerate(zip(self.betas, *stages), 1) if b > 0]
+        with ExitStack() as held:
+            mine = held.enter_context(tap(student, [s for _, _, s, _ in pairs])) if pairs else {}
+            theirs = held.enter_context(tap(self.teacher, [t for *_, t in pairs])) if self.teacher and pairs else {}
+
+            def step(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+                out = net(x)
+                ce = F.cross_entropy(out.float(), y)
+                terms, loss = {"ce": ce}, ce
+                if self.teacher is not None:
+                    with run.inference():
+                        self.teacher(x)
+                for i, beta, s, t in pairs:
+                    difference = normalised_difference(mine[s.name], theirs[t.name], self.operator, self.p)
+                    term = reduced(difference, self.form)
+                    loss = loss + beta * term
+                    terms |= {f"attention_{i}": term, f"d_{i}": distances(difference.detach()).mean()}
+                if self.anchor:
+                    network, weight = self.anchor
+                    with run.inference():
+                        wanted = network(x)
+                    terms["anchor"] = softened_divergence(out, wanted)
+                    loss = loss + weight * terms["anchor"]
+                return {"loss": loss, **terms}
+
+            yield step
+
+
+def softened_divergence(answers: Tensor, wanted: Tensor, temperature: float = 4.0) -> Tensor:
+    """T^2 * KL(wanted || answers) of softened logits (N, classes), the mean over N.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, Section 2.
+    """
+    mine, theirs = ((logits.float() / temperature).log_softmax(1) for logits in (answers, wanted))
+    return temperature**2 * F.kl_div(mine, theirs, reduction="batchmean", log_target=True)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome
+from nad.defenses.distillation import softened_divergence
 from nad.defenses.taught import Taught, gentler
 from nad.errors import NadError
 from nad.registry import option
@@ -54,10 +55,9 @@ class KD(Taught):
         def step(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
             out = net(x).float()
             with run.inference():
-                wanted = (teacher(x).float() / self.temperature).log_softmax(1)
+                wanted = teacher(x)
             ce = F.cross_entropy(out, y)
-            answers = (out / self.temperature).log_softmax(1)
-            kl = self.temperature**2 * F.kl_div(answers, wanted, reduction="batchmean", log_target=True)
+            kl = softened_divergence(out, wanted, self.temperature)
             return {"loss": (1 - self.weight) * ce + self.weight * kl, "ce": ce, "kl": kl}
 
         return Outcome(model, self, fit(model, images, self.how(), run, step, name="distilling"))

@@ -1,5 +1,6 @@
 """Neural Attention Distillation."""
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -10,7 +11,7 @@ from nad.attention import Form, Operator
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Defense, Outcome, working_copy
 from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, right
-from nad.defenses.distillation import Taps, base_betas, distil, find_taps
+from nad.defenses.distillation import Lesson, Taps, base_betas, find_taps
 from nad.defenses.taught import Taught, gentler
 from nad.errors import NadError
 from nad.models.checkpoints import weights_fingerprint
@@ -44,12 +45,17 @@ class NAD(Taught):
     stages: tuple[str, ...] | None = option(None, "module names to tap; found by probing where nothing is said")
     start: Defense | None = option(None, "what makes the network that the student starts as; none is the given one")
     stop: Literal["never", "early"] = option("never", "early chooses the number of epochs on held-out images")
+    anchor: float | None = option(
+        None, "weight of the softened answers that the student gave before, to keep what it knows; none is without"
+    )
     rounds: int = option(1, "students one after another, each with a teacher made of the one before (Appendix G)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.p < 1 or (isinstance(self.beta, tuple) and (not self.beta or min(self.beta) < 0)):
             raise NadError(f"nad: expected p >= 1 and every beta >= 0, got p={self.p:g} and beta={show(self.beta)}")
+        if self.anchor is not None and not self.anchor >= 0:
+            raise NadError(f"nad: expected anchor >= 0, got {self.anchor:g}")
         if self.rounds < 1:
             raise NadError(f"nad: expected rounds >= 1, got {self.rounds}")
 
@@ -156,10 +162,19 @@ class NAD(Taught):
     ) -> tuple[nn.Module, list[dict[str, Any]], Taps | None]:
         """A copy of `model` trained on `images`, with the teacher's attention where there is a teacher."""
         student = working_copy(model)
-        if teacher is None or not self.distils:
+        lesson = self.lesson(student, teacher, images, run)
+        if self.anchor:
+            lesson = replace(lesson, anchor=(copy.deepcopy(model), self.anchor))
+        if lesson.empty:
             return student, fit(student, images, self.how(), run, after_epoch=watch, name="fine-tuning"), None
+        with lesson.step(student, run) as step:
+            return student, fit(student, images, self.how(), run, step, watch, name="distilling"), lesson.taps
+
+    def lesson(self, student: nn.Module, teacher: nn.Module | None, images: ImageSet, run: Run) -> Lesson:
+        """What the teacher's attention asks of the student; nothing without a teacher."""
+        if teacher is None or not self.distils:
+            return Lesson()
         taps = self.taps(student, teacher, images, run)
         betas = self.beta if isinstance(self.beta, tuple) else base_betas(taps, self.loss, self.attention)
         betas = betas * len(taps.student) if len(betas) == 1 else betas
-        terms = (self.attention, self.p, self.loss)
-        return student, distil(student, teacher, taps, betas, images, self.how(), run, terms, watch), taps
+        return Lesson(teacher, taps, betas, self.attention, self.p, self.loss)
