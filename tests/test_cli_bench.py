@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 GRID = """
 [table]
-judged = ["nad"]
-controls = ["finetune"]
+against.nad = ["finetune"]
 
 [defaults]
 seeds = [0, 1]

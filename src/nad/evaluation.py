@@ -19,7 +19,7 @@ from nad.results import Count, Metrics, read_json, write_json
 from nad.runtime import Run
 from nad.training import Recipe, fit, predictions
 
-REACTIVATION = Recipe(epochs=5, lr=0.01, schedule="constant")
+REACTIVATION, POISONED = Recipe(epochs=5, lr=0.01, schedule="constant"), 5
 
 
 def measured(
@@ -83,7 +83,7 @@ def evaluated_once(model: nn.Module, test: ImageSet, attack: Attack | None, run:
     }
     name = hashlib.sha256(json.dumps(asked, sort_keys=True, default=list).encode()).hexdigest()[:32]
     path = run.keep / "evaluated" / f"{name}.json"
-    with contextlib.suppress(NadError, KeyError, TypeError):
+    with contextlib.suppress(NadError, KeyError, TypeError, AttributeError):
         return Metrics.from_json(read_json(path))
     found = evaluate(model, test, attack, run)
     with contextlib.suppress(OSError):
@@ -98,7 +98,7 @@ def _digest(tensor: Tensor) -> str:
 
 
 def reactivated(
-    model: nn.Module, images: ImageSet, test: ImageSet, attack: Attack, run: Run, count: int = 5
+    model: nn.Module, images: ImageSet, test: ImageSet, attack: Attack, run: Run, count: int = POISONED
 ) -> Metrics:
     """Evaluate after fine-tuning on clean images and a few poisoned ones: how fast a backdoor comes back.
 

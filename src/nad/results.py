@@ -93,12 +93,12 @@ class Result:
         return own | before | {"after": self.after.to_json()}
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
     """Write all of it or nothing: a reader never meets half a file."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1, ensure_ascii=True, default=_plain)
+            json.dump(data, file, indent=indent, ensure_ascii=True, default=_plain)
             file.write("\n")
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,9 @@ from nad.runtime import Run
 from nad.training import RECIPES
 
 RUN = Run(device="cpu", precision="fp32")
+D, E = (
+    SimpleNamespace(train=SimpleNamespace(fingerprint=name), test=SimpleNamespace(fingerprint="t")) for name in "de"
+)
 CELL = Network(name="a", data="tiny", model="wrn-10-1", attack="badnets:target=1", regime="paper", epochs=2)
 
 
@@ -77,15 +81,15 @@ def test_an_unknown_grid_names_the_close_one():
     ],
 )
 def test_a_fingerprint_covers_the_whole_configuration(other):
-    assert CELL.fingerprint("d", RUN) == replace(CELL, name="b", core=True).fingerprint("d", RUN)
-    assert CELL.fingerprint("d", RUN) != other.fingerprint("d", RUN)
+    assert CELL.fingerprint(D, RUN) == replace(CELL, name="b", core=True).fingerprint(D, RUN)
+    assert CELL.fingerprint(D, RUN) != other.fingerprint(D, RUN)
 
 
 def test_a_fingerprint_covers_the_data_and_the_version_of_the_attack(monkeypatch):
-    first = CELL.fingerprint("d", RUN)
-    assert first != CELL.fingerprint("e", RUN)
+    first = CELL.fingerprint(D, RUN)
+    assert first != CELL.fingerprint(E, RUN)
     monkeypatch.setattr(type(CELL.planted()), "version", 99)
-    assert CELL.fingerprint("d", RUN) != first
+    assert CELL.fingerprint(D, RUN) != first
 
 
 def test_a_grid_names_no_file_of_this_machine():
@@ -224,39 +228,66 @@ def test_grids_share_their_cells():
 
 
 def test_an_erasure_in_another_precision_is_another(zoo):
-    assert ERASURE.fingerprint("d", RUN) != ERASURE.fingerprint("d", replace(RUN, precision="bf16"))
+    assert ERASURE.fingerprint(D, RUN) != ERASURE.fingerprint(D, replace(RUN, precision="bf16"))
 
 
 def test_a_grid_like_another_has_its_methods_on_other_victims():
     strong, paper = ([c for c in read(name) if isinstance(c, Erasure)] for name in ("defenses", "defenses-paper"))
     assert [f"{c.victim}-paper" for c in strong] == [c.victim for c in paper]
-    assert [(c.method, c.seed, c.clean, c.augment) for c in strong] == [
-        (c.method, c.seed, c.clean, c.augment) for c in paper
+    assert [(c.method, c.seed, c.clean, c.flips) for c in strong] == [
+        (c.method, c.seed, c.clean, c.flips) for c in paper
     ]
 
 
 @pytest.mark.parametrize(
     ("method", "used"),
     [
-        ("finetune", ("crop",)),
-        ("anp", ("crop",)),
-        ("cutout", ("cutout3",)),
-        ("finetune:augment=crop/flip", ("crop", "flip")),
-        ("i-bau", None),
-        ("clp", None),
+        ("finetune", "finetune:augment=crop"),
+        ("finetune:recipe=paper", "finetune:recipe=paper,augment=crop/cutout9"),
+        ("anp", "anp:augment=crop"),
+        ("cutout", "cutout"),
+        ("finetune:augment=crop/flip", "finetune:augment=crop/flip"),
+        ("i-bau", "i-bau"),
+        ("clp", "clp"),
+        ("mcr:end=(finetune:lr=0.1)", "mcr:augment=crop,end=(finetune:lr=0.1,augment=crop)"),
+        ("chain:first=(sau),then=(clp)", "chain:first=(sau:augment=crop),then=clp"),
+        (
+            "nad:recipe=paper,teacher=(finetune:lr=0.1),start=(finetune:lr=0.1)",
+            "nad:recipe=paper,augment=crop/cutout9,teacher=(finetune:lr=0.1),start=(finetune:lr=0.1,augment=crop)",
+        ),
+        (
+            "nad:teacher=(chain:first=(finetune),then=(clp))",
+            "nad:augment=crop,teacher=(chain:first=(finetune:augment=crop),then=(clp))",
+        ),
     ],
 )
 def test_signs_are_not_flipped(method, used):
-    defense = replace(ERASURE, method=method, augment=("crop",)).defense()
-    assert getattr(defense, "augment", None) == used
+    defense = replace(ERASURE, method=method, flips=False).defense()
+    assert defense == DEFENSES.create(used), str(defense)
     assert replace(ERASURE, method=method).defense() == DEFENSES.create(method)
 
 
 def test_a_changed_recipe_or_trigger_makes_an_eraser_new(zoo, monkeypatch):
-    first = ERASURE.fingerprint("d", RUN)
+    first = ERASURE.fingerprint(D, RUN)
     with monkeypatch.context() as patch:
         patch.setitem(RECIPES, "recommended", replace(RECIPES["recommended"], epochs=11))
-        assert ERASURE.fingerprint("d", RUN) != first
+        assert ERASURE.fingerprint(D, RUN) != first
+    changed = SimpleNamespace(train=D.train, test=SimpleNamespace(fingerprint="other"))
+    assert ERASURE.fingerprint(changed, RUN) != first, "the images it is measured on"
+    assert CELL.fingerprint(changed, RUN) == CELL.fingerprint(D, RUN)
+    again = replace(ERASURE, reactivate=True)
+    kept = again.fingerprint(D, RUN)
+    assert kept != first
+    with monkeypatch.context() as patch:
+        patch.setattr("nad.bench.erasure.POISONED", 6)
+        assert again.fingerprint(D, RUN) != kept
+        assert ERASURE.fingerprint(D, RUN) == first
+    with monkeypatch.context() as patch:
+        patch.setattr("nad.defenses.judged.MAX_DROP", 0.5)
+        assert ERASURE.fingerprint(D, RUN) != first
+    with monkeypatch.context() as patch:
+        patch.setitem(RECIPES, "reference", replace(RECIPES["reference"], epochs=99))
+        assert ERASURE.fingerprint(D, RUN) == first, "a recipe that is not used"
     card = zoo / "a" / "model.json"
     card.write_text(card.read_text().replace('"target=1', '"target=2').replace("badnets:target=1", "badnets:target=2"))
-    assert ERASURE.fingerprint("d", RUN) != first
+    assert ERASURE.fingerprint(D, RUN) != first

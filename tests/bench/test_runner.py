@@ -43,6 +43,10 @@ class Small(Cell):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.seed == 13:
             raise NadError("expected luck, got 13")
+        if self.seed == 14:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.seed == 15:
+            raise OSError(28, "No space left")
         out.mkdir(exist_ok=True)
         result = {"seed": run.seed, "maker": os.getpid(), "notes": {"fingerprint": fingerprint, "wall": 60.0}}
         write_json(self.result(out), result)
@@ -73,13 +77,24 @@ def test_processes_share_the_cells_and_one_that_fails_stops_no_other(job):
     assert [s.state for s in run_grid(asked[:4], job)] == ["done"] * 4
 
 
-def test_a_process_that_dies_is_reported_and_a_rerun_makes_what_is_missing(job, tmp_path):
+def test_what_a_dying_process_leaves_is_made_by_others(job, tmp_path):
     asked = [replace(cell, fuse=str(tmp_path / "fuse")) if cell.name == "cell0" else cell for cell in cells(3)]
+    statuses = run_grid(asked, job, pool=in_processes(1))
+    assert (tmp_path / "fuse").exists(), "one was killed half-way"
+    assert [s.state for s in statuses] == ["made"] * 3
+    assert sorted(p.name for p in job.out.iterdir()) == ["cell0.json", "cell1.json", "cell2.json"]
+
+
+def test_a_cell_that_kills_every_process_is_reported(job):
+    asked = [Small(name="deadly", data="tiny", seed=14), *cells(1)]
     statuses = run_grid(asked, job, pool=in_processes(1))
     assert statuses[0].state == "failed"
     assert "terminated" in statuses[0].error
-    assert {s.state for s in run_grid(asked, job)} <= {"made", "done"}
-    assert sorted(p.name for p in job.out.iterdir()) == ["cell0.json", "cell1.json", "cell2.json"]
+
+
+def test_an_unforeseen_error_stops_no_other_cell(job):
+    asked = [Small(name="odd", data="tiny", seed=15), *cells(1)]
+    assert [(s.state, s.error) for s in run_grid(asked, job)] == [("failed", "[Errno 28] No space left"), ("made", "")]
 
 
 def test_a_cell_that_another_run_makes_is_left_to_it_until_nothing_else_is_to_do(job):
@@ -91,7 +106,7 @@ def test_a_cell_that_another_run_makes_is_left_to_it_until_nothing_else_is_to_do
         until(lambda: heard)
         assert [s.cell.name for s in heard] == ["cell1"]
         assert not first.result(job.out).exists()
-        theirs = first.make(None, RUN, job.out, first.fingerprint(_fingerprint(job), RUN))
+        theirs = first.make(None, RUN, job.out, first.fingerprint(runner_module._decoded("tiny", job.data), RUN))
     ours.join(30)
     assert [(s.cell.name, s.state) for s in heard] == [("cell1", "made"), ("cell0", "done")]
     assert read_json(first.result(job.out)) == theirs
@@ -104,14 +119,10 @@ def until(true, seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def _fingerprint(job: Job) -> str:
-    return runner_module._decoded("tiny", job.data).train.fingerprint
-
-
-def test_the_claim_of_a_run_that_died_does_not_last(job, tmp_path):
+def test_the_claim_of_a_run_that_died_does_not_last(job):
     (cell,) = cells(1)
-    statuses = run_grid([replace(cell, fuse=str(tmp_path / "fuse"))], job, pool=in_processes(1))
-    assert [s.state for s in statuses] == ["failed"]
+    deadly = Small(name="cell0", data="tiny", seed=14)
+    assert [s.state for s in run_grid([deadly], job, pool=in_processes(1))] == ["failed"]
     assert [s.state for s in run_grid([cell], job)] == ["made"]
 
 
@@ -153,11 +164,11 @@ def test_a_cluster_makes_the_cells_and_survives_a_worker_that_dies(job, tmp_path
     asked = [replace(cell, fuse=str(tmp_path / "fuse")) if cell.name == "cell1" else cell for cell in cells(6)]
     ray.init(num_cpus=2, include_dashboard=False, configure_logging=False, log_to_driver=False)
     try:
-        statuses = run_grid(asked, job, pool=on_ray(None, 1))
+        statuses = run_grid(asked, job, pool=on_ray("local", 1))
         assert [s.state for s in statuses] == ["made"] * 6
         assert (tmp_path / "fuse").exists(), "one of the workers was killed half-way"
         makers = {read_json(cell.result(job.out))["maker"] for cell in asked}
         assert os.getpid() not in makers
-        assert [s.state for s in run_grid(asked, job, pool=on_ray(None, 1))] == ["done"] * 6
+        assert [s.state for s in run_grid(asked, job, pool=on_ray("local", 1))] == ["done"] * 6
     finally:
         ray.shutdown()

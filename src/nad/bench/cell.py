@@ -50,13 +50,14 @@ class Cell:
         """Do the work, write all of it or nothing, and return the result."""
         raise NotImplementedError
 
-    def fingerprint(self, data: str, run: Run) -> str:
+    def images(self, dataset: Dataset) -> list[str]:
+        """Fingerprints of the images that its numbers depend on."""
+        return [dataset.train.fingerprint]
+
+    def fingerprint(self, dataset: Dataset, run: Run) -> str:
         """SHA-256 of the resolved configuration: raised versions and changed defaults make a cell new.
 
         Device and library versions are not part of it; results record them.
-
-        Args:
-            data: fingerprint of the clean training images.
         """
-        resolved = {"data": data, **self.configuration(run)}
+        resolved = {"data": " ".join(self.images(dataset)), **self.configuration(run)}
         return hashlib.sha256(json.dumps(resolved, sort_keys=True, default=list).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """The same cells on a Ray cluster: tasks go out, statuses come back, and nothing is kept there."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -11,13 +12,13 @@ from nad.extras import require
 ATTEMPTS = 3  # of a task whose machine goes away
 
 
-def on_ray(address: str | None, threads: int) -> Pool:
+def on_ray(address: str, threads: int) -> Pool:
     """Cells as tasks of a Ray cluster. A task whose worker dies is done again by another.
 
     The folders of data, results, zoo and cache have to be the same on all of its machines.
 
     Args:
-        address: of a cluster that is running, or `auto`; a local one is started where nothing is said.
+        address: of a cluster that is running, `auto` for the one here, or `local`, which starts one for this run.
         threads: CPU cores that a cell takes.
 
     Raises:
@@ -28,14 +29,16 @@ def on_ray(address: str | None, threads: int) -> Pool:
     def pool(work: Callable[[Cell], Status], cells: Sequence[Cell]) -> Iterator[Status]:
         started = not ray.is_initialized()
         if started:
-            ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
+            told = {key: value for key, value in os.environ.items() if key.startswith("NAD_")}
+            ray.init(address=address, runtime_env={"env_vars": told}, log_to_driver=False, configure_logging=False)
         try:
 
             def make(cell: Cell) -> Status:
                 torch.set_num_threads(threads)
                 return work(cell)
 
-            task = ray.remote(num_cpus=threads, max_retries=ATTEMPTS)(make)
+            needs = {"num_cpus": threads, "num_gpus": float(torch.cuda.is_available())}
+            task = ray.remote(max_retries=ATTEMPTS, **needs)(make)
             waiting = {task.remote(cell): cell for cell in cells}
             while waiting:
                 (ready,), _ = ray.wait(list(waiting), num_returns=1)
@@ -43,7 +46,7 @@ def on_ray(address: str | None, threads: int) -> Pool:
                 try:
                     yield ray.get(ready)
                 except ray.exceptions.RayError as error:
-                    yield Status(cell, "failed", error=str(error).strip().splitlines()[0][:300])
+                    yield Status(cell, "failed", error=str(error).strip().splitlines()[-1][:300])
         finally:
             if started:
                 ray.shutdown()

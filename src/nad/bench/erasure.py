@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ from nad.bench.twin import TWIN, Twin
 from nad.data.downloads import cache_folder
 from nad.data.sources import Dataset
 from nad.defenses.base import Defense
-from nad.defenses.judged import MAX_DROP
 from nad.defenses.masking import Masked
 from nad.defenses.trained import Trained
-from nad.evaluation import reactivated
+from nad.evaluation import POISONED, REACTIVATION, reactivated
 from nad.grids import CLEAN
 from nad.models import zoo
 from nad.models.checkpoints import load
@@ -23,7 +22,6 @@ from nad.pipeline import attack_on, purify_checkpoint
 from nad.pipeline.parts import defended
 from nad.results import read_json, write_json
 from nad.runtime import Run
-from nad.training import RECIPES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +33,7 @@ class Erasure(Cell):
         method: specification of a defense; `oracle`, which gets the true trigger and is labelled so; or `clean`,
             which puts the network that was trained the same way without a backdoor in the place of a purified one.
         clean: fraction of the training split that the method gets.
-        augment: what takes the place of an augmentation that flips and that the method does not name itself.
+        flips: whether the images may be flipped; if not, no method does that does not say so itself.
         twin: the clean network of the zoo that was trained as the victim was, if there is one.
         reactivate: whether to measure how fast the backdoor comes back.
     """
@@ -43,7 +41,7 @@ class Erasure(Cell):
     victim: str
     method: str
     clean: float = CLEAN
-    augment: tuple[str, ...] | None = None
+    flips: bool = True
     twin: str | None = None
     reactivate: bool = False
 
@@ -52,10 +50,7 @@ class Erasure(Cell):
         if self.method == TWIN:
             return Twin(network=self.twin)
         method = Oracle() if self.method == Oracle.spec_name else Defense.parse(self.method, trusted=False)
-        if self.augment is None or not isinstance(method, Trained | Masked) or method.augment is not None:
-            return method
-        used = method.how().augment if isinstance(method, Trained) else method.augmentation
-        return replace(method, augment=self.augment) if "flip" in used else method
+        return method if self.flips else unflipped(method)
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -73,14 +68,16 @@ class Erasure(Cell):
     def result(self, out: Path) -> Path:
         return out / f"{self.name}.json"
 
+    def images(self, dataset: Dataset) -> list[str]:
+        return [*super().images(dataset), dataset.test.fingerprint if dataset.test else ""]
+
     def configuration(self, run: Run) -> dict[str, Any]:
         cards = [read_json(zoo.locate(name) / "model.json") for name in self.networks]
         kept = [card.get(key) for card in cards for key in ("sha256", "attack", "attack_seed", "trigger_sha256")]
-        more = {"reactivate": True} if self.reactivate else {}
+        more = {"reactivate": [REACTIVATION.to_json(), POISONED]} if self.reactivate else {}
         return more | {
             "victim": kept,
             "method": self.defense().configuration(),
-            "open": {"recipes": {name: how.to_json() for name, how in RECIPES.items()}, "max_drop": MAX_DROP},
             "seed": self.seed,
             "clean": self.clean,
             "precision": run.resolved_precision,
@@ -96,12 +93,29 @@ class Erasure(Cell):
         run = replace(run, keep=cache_folder())
         (made,) = purify_checkpoint(loaded, dataset, [method], run, self.clean, attack)
         result = made.result.to_json()
-        result["notes"] |= {"fingerprint": fingerprint, "victim": self.victim}
+        result["notes"] |= {"fingerprint": fingerprint, "victim": self.victim, "asked": self.method}
         if self.reactivate and attack:
             parts = defended(dataset, run.seed, self.clean)
             result["reactivated"] = reactivated(made.model, parts.train, parts.test, attack, run).to_json()
         result["notes"] |= {"wall": time.perf_counter() - began}
         path = self.result(out)
         os.makedirs(path.parent, exist_ok=True)
-        write_json(path, result)
+        write_json(path, result, indent=None)  # there are thousands
         return result
+
+
+def unflipped(method: Defense, inherits: bool = False) -> Defense:
+    """`method`, and every method nested in it, without the flips that it does not name itself.
+
+    Args:
+        inherits: whether what it leaves open is another method's, as a teacher's is its student's.
+    """
+    changes: dict[str, Any] = {}
+    for field in fields(method):
+        if isinstance(nested := getattr(method, field.name), Defense):
+            changes[field.name] = unflipped(nested, isinstance(method, Trained) and field.name == "teacher")
+    if isinstance(method, Trained | Masked) and method.augment is None and not inherits:
+        used = method.how().augment if isinstance(method, Trained) else method.augmentation
+        if "flip" in used:
+            changes["augment"] = tuple(name for name in used if name != "flip")
+    return replace(method, **changes)

@@ -25,11 +25,11 @@ class Estimates:
             return fmean(own)
         return fmean(map(fmean, self._seconds.values())) if self._seconds else None
 
-    def of_all(self, cells: Iterable[Cell]) -> str:
-        """The time that cells take one after another, in words."""
+    def of_all(self, cells: Iterable[Cell], jobs: int = 1) -> str:
+        """The time that cells take, `jobs` at a time, in words."""
         seconds = [self.of(cell) for cell in cells]
         known = [s for s in seconds if s is not None]
-        return f"about {in_words(sum(known))}" if known or not seconds else "nobody knows how long they take"
+        return f"about {in_words(sum(known) / jobs)}" if known or not seconds else "nobody knows how long they take"
 
 
 def in_words(seconds: float) -> str:

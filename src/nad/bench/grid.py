@@ -1,6 +1,6 @@
 """The cells of a grid."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from nad import grids
@@ -28,7 +28,7 @@ def read(name: str, seeds: int | None = None) -> list[Cell]:
     plans = grids.planned(name, seeds)
     if plans:
         zoo = {cell.name: cell for cell in networks()}
-        erasures = [_erasure(name, plan, zoo, content.get("augment", {})) for plan in plans]
+        erasures = [_erasure(name, plan, zoo, content.get("unflipped", ())) for plan in plans]
         cells += sorted(erasures, key=lambda erasure: erasure.data)  # a set is decoded once
     return sorted(cells, key=lambda cell: not cell.core)
 
@@ -52,12 +52,12 @@ def twin_of(cell: Network, zoo: Iterable[Network]) -> Network | None:
     return next(alike, None)
 
 
-def _erasure(grid: str, plan: Planned, zoo: dict[str, Network], augment: dict[str, list[str]]) -> Erasure:
+def _erasure(grid: str, plan: Planned, zoo: dict[str, Network], unflipped: Collection[str]) -> Erasure:
     try:
         if plan.victim not in zoo:
             raise NadError(f"the zoo has no network {printable(plan.victim)!r}{close(plan.victim, zoo)}")
         victim = zoo[plan.victim]
-        names, twin = augment.get(victim.data), twin_of(victim, zoo.values())
+        twin = twin_of(victim, zoo.values())
         erasure = Erasure(
             name=plan.name,
             data=victim.data,
@@ -67,11 +67,12 @@ def _erasure(grid: str, plan: Planned, zoo: dict[str, Network], augment: dict[st
             victim=plan.victim,
             method=plan.method,
             clean=plan.clean,
-            augment=None if names is None else tuple(names),
+            flips=victim.data not in unflipped,
             twin=twin.name if twin else None,
             reactivate=plan.reactivate,
         )
         erasure.defense()
     except NadError as error:
-        raise NadError(f"{grids.where(grid, plan.method)}: {error}") from error
+        place = plan.method if plan.victim in zoo else plan.victim
+        raise NadError(f"{grids.where(grid, place)}: {error}") from error
     return erasure

@@ -8,9 +8,10 @@ share a folder share the work.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,12 +70,24 @@ def in_processes(jobs: int) -> Pool:
     """In `jobs` processes, which share the threads that this one has."""
 
     def pool(work: Callable[[Cell], Status], cells: Sequence[Cell]) -> Iterator[Status]:
-        threads = max(1, torch.get_num_threads() // jobs)
-        with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads,)) as executor:
-            waiting = {executor.submit(work, cell): cell for cell in cells}
-            for future in as_completed(waiting):
-                error = future.exception()
-                yield future.result() if error is None else Status(waiting[future], "failed", error=_said(error))
+        threads, left = max(1, torch.get_num_threads() // jobs), list(cells)
+        for last in (False, True):  # a process that dies takes the pool along; what it left gets another
+            with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads,)) as executor:
+                waiting = {executor.submit(work, cell): cell for cell in left}
+                try:
+                    for future in as_completed(waiting):
+                        error = future.exception()
+                        if isinstance(error, BrokenProcessPool) and not last:
+                            continue
+                        left.remove(cell := waiting[future])
+                        yield Status(cell, "failed", error=_said(error)) if error else future.result()
+                except BaseException:
+                    executor.shutdown(wait=False, cancel_futures=True)
+                    for process in active_children():
+                        process.terminate()
+                    raise
+            if not left:
+                break
 
     return pool
 
@@ -109,6 +122,8 @@ def run_grid(
                 statuses[status.cell.name] = status
                 heard(status)
         left = [cell for cell in cells if cell.name not in statuses]
+        if not left:
+            break
     return [statuses[cell.name] for cell in cells]
 
 
@@ -125,7 +140,7 @@ def work(cell: Cell, job: Job, wait: bool = True) -> Status:
         run = replace(job.run, seed=cell.seed)
         if job.dry and not cell.ready:
             return Status(cell, "missing")
-        fingerprint = cell.fingerprint(dataset.train.fingerprint, run)
+        fingerprint = cell.fingerprint(dataset, run)
         if (status := _there(cell, job, fingerprint)) or job.dry:
             return status or Status(cell, "missing")
         with _claimed(cell.result(job.out), wait):
@@ -134,7 +149,7 @@ def work(cell: Cell, job: Job, wait: bool = True) -> Status:
             return Status(cell, "made", cell.make(dataset, run, job.out, fingerprint))
     except Timeout:
         return Status(cell, "elsewhere")
-    except (NadError, RuntimeError) as error:
+    except Exception as error:  # whatever it is, the other cells are not to suffer
         return Status(cell, "failed", error=_said(error))
 
 

@@ -17,7 +17,7 @@ from nad.bench.runner import Pool, Status, in_processes, one_by_one
 from nad.cli.app import How, app, flag
 from nad.errors import NadError, printable
 from nad.models import zoo
-from nad.results import dumps
+from nad.results import dumps, resolved
 
 
 @app.command
@@ -45,16 +45,17 @@ def bench(
     data
         Folder that holds the data sets by name (cifar10-jpeg, gtsrb32); $NAD_DATA where nothing is said.
     out
-        Folder of the results; the zoo, runs/GRID (other networks) or results/erasures, which the grids of erasers
-        share, where nothing is said.
+        Folder of the results; the zoo, runs/GRID (other networks), or results/erasures, which the package's grids of
+        erasers share (results/NAME for a file of your own), where nothing is said.
     only
         Names of cells, with * for anything; several with commas.
     seeds
-        How many seeds an eraser is run with; the grid's own number where nothing is said.
+        How many seeds an eraser is run with; the grid's own number where nothing is said. What has one keeps it.
     jobs
         Cells that are made at the same time; they share this machine's cores.
     ray
-        Make the cells on a Ray cluster: its address, auto for the one that runs here, or local to start one.
+        Make the cells on a Ray cluster: its address, auto for the one that runs here, or local to start one. A cell
+        takes the cores of this machine divided by --jobs.
     dry_run
         Only say what is missing, and about how long it takes.
     overwrite
@@ -69,10 +70,10 @@ def bench(
         raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
     held = data or (Path(os.environ["NAD_DATA"]) if os.environ.get("NAD_DATA") else None)
     threads = max(1, torch.get_num_threads() // jobs)
-    pool = on_ray(None if ray == "local" else ray, threads) if ray else in_processes(jobs) if jobs > 1 else one_by_one
+    pool = on_ray(ray, threads) if ray else in_processes(jobs) if jobs > 1 else one_by_one
     with how.run() as run:
-        job = Job(out or _home(grid, cells), held, run, dry_run, overwrite)
-        statuses = _victims(cells, job, pool, how.json) + _done(cells, job, pool, how.json)
+        job = Job(resolved(out or _home(grid, cells)), resolved(held) if held else None, run, dry_run, overwrite)
+        statuses = _victims(cells, job, pool, jobs, how.json) + _done(cells, job, pool, jobs, how.json)
     if how.json:
         console.raw(dumps([{"name": s.cell.name, "state": s.state, "error": s.error} for s in statuses]))
     if failed := [s.cell.name for s in statuses if s.state == "failed"]:
@@ -83,18 +84,19 @@ def _home(grid: str, cells: list[Cell]) -> Path:
     """Where a grid's results are kept where nothing is said."""
     if grid == ZOO:
         return Path(os.environ.get("NAD_ZOO") or zoo.found() or ZOO)
-    return Path("results/erasures") if isinstance(cells[0], Erasure) else Path("runs") / Path(grid).stem
+    own = Path(grid).stem if grid.endswith(".toml") else "erasures"  # the package's grids share what they ask for
+    return Path("results") / own if isinstance(cells[0], Erasure) else Path("runs") / Path(grid).stem
 
 
-def _victims(cells: list[Cell], job: Job, pool: Pool, quiet: bool) -> list[Status]:
+def _victims(cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool) -> list[Status]:
     """Train the networks that erasers need and the zoo lacks."""
     wanted = {name for cell in cells if isinstance(cell, Erasure) for name in cell.networks}
     home = _home(ZOO, [])
     lacking: list[Cell] = [c for c in networks() if c.name in wanted and not c.result(home).is_file()]
-    return _done(lacking, replace(job, out=home, overwrite=False), pool, quiet) if lacking else []
+    return _done(lacking, replace(job, out=home, overwrite=False), pool, jobs, quiet) if lacking else []
 
 
-def _done(cells: list[Cell], job: Job, pool: Pool, quiet: bool) -> list[Status]:
+def _done(cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool) -> list[Status]:
     """Make cells, and say what becomes of each and how much time is left."""
     estimates, left = Estimates(), {cell.name: cell for cell in cells if not cell.result(job.out).is_file()}
     known = 0
@@ -105,13 +107,13 @@ def _done(cells: list[Cell], job: Job, pool: Pool, quiet: bool) -> list[Status]:
         estimates.hear(status)
         if status.state != "missing":
             left.pop(status.cell.name, None)
-        job.run.progress("cells", known, len(cells), estimates.of_all(left.values()))
+        job.run.progress("cells", known, len(cells), estimates.of_all(left.values(), jobs))
         if not quiet:
             console.line(_said(status))
 
     statuses = run_grid(cells, job, heard, pool)
     if job.dry and left and not quiet:
-        console.line(f"{len(left)} of {len(cells)} are missing; {estimates.of_all(left.values())}")
+        console.line(f"{len(left)} of {len(cells)} are missing; {estimates.of_all(left.values(), jobs)}")
     return statuses
 
 

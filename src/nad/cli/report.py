@@ -36,7 +36,7 @@ def report(
         A grid such as defenses; a folder of results (VICTIM/METHOD-SEED.json); or a page (.md), whose tables are drawn
         anew between their markers.
     results
-        Folder of the results.
+        Folder of the results, or what `nad bench --out` was given.
     out
         Folder for the same as Markdown, LaTeX and CSV, and for plots.
     check
@@ -100,7 +100,8 @@ def draw(
 def _asked(what: str, results: Path) -> tuple[list[Planned], Layout, pd.DataFrame]:
     """What is to be reported: a grid's plans and layout, or a folder's own, and the results."""
     if what in grids.names() or what.endswith(".toml"):
-        return grids.planned(what), grids.layout(what), cells(results / "erasures")
+        shared = results / "erasures" if what in grids.names() else results / Path(what).stem
+        return grids.planned(what), grids.layout(what), cells(shared if shared.is_dir() else results)
     if not Path(what).is_dir():
         raise NadError(f"there is no grid, page or folder {printable(what)!r}{close(what, grids.names())}")
     found = cells(Path(what))

@@ -54,6 +54,10 @@ class Defense(Method):
 
         return made_once(self, model, images, run, make)
 
+    def configuration(self) -> dict[str, Any]:
+        """Every option that has a value: one that is new and off changes no fingerprint."""
+        return {key: value for key, value in super().configuration().items() if value is not None}
+
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         """This method with every choice made on held-out parts of `images`, and the curves; `model` is not changed."""
         return self, {}

@@ -1,6 +1,7 @@
 """The options of every defense that judges a choice on held-out clean images."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from nad.data.images import ImageSet
 from nad.defenses.base import Defense
@@ -34,6 +35,10 @@ class Judged(Defense):
     @property
     def allowed_drop(self) -> float:
         return MAX_DROP if self.max_drop is None else self.max_drop
+
+    def configuration(self) -> dict[str, Any]:
+        """With the drop that is allowed, also where it is the usual one."""
+        return super().configuration() | {"max_drop": self.allowed_drop}
 
     def held_out(self, images: ImageSet, run: Run) -> list[Fold]:
         """The folds this method's choices are made on."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ from nad.models.checkpoints import read_state, weights_fingerprint, write_state
 from nad.models.normalize import normalisation, unwrap
 from nad.results import read_json, write_json
 from nad.runtime import Run
-from nad.training import RECIPES
 
 if TYPE_CHECKING:
     from nad.defenses.base import Defense
@@ -38,7 +36,7 @@ def made_once(method: "Defense", model: nn.Module, images: ImageSet, run: Run, m
     if run.keep is None or not method.speaks_for_itself:
         return make()
     place = run.keep / "purified" / _fingerprint(method, model, images, run)[:32]
-    with contextlib.suppress(NadError, KeyError, OSError):
+    with contextlib.suppress(NadError, KeyError, TypeError, AttributeError, OSError):
         return _read(method, model, place, run)
     began, spared = time.perf_counter(), len(run.spared)
     outcome = make()
@@ -54,7 +52,6 @@ def _fingerprint(method: "Defense", model: nn.Module, images: ImageSet, run: Run
         "network": [repr(unwrap(model)), normalisation(model), weights_fingerprint(model)],
         "images": images.fingerprint,
         "method": method.configuration(),
-        "recipes": {name: asdict(how) for name, how in RECIPES.items()},
         "run": run.describe(),
         "torch": torch.__version__,
     }

@@ -1,7 +1,7 @@
 """The options of every defense that trains with SGD, and the choices they share."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from nad.data.images import ImageSet
 from nad.defenses.judged import Judged
@@ -51,6 +51,10 @@ class Trained(Judged):
             augment=self.augment,
             schedule=self.schedule,
         )
+
+    def configuration(self) -> dict[str, Any]:
+        """With the whole recipe, whose name alone would not say when it changes."""
+        return super().configuration() | {"how": self.how().to_json()}
 
     def inheriting(self, parent: "Trained") -> Self:
         """This method nested in `parent`: what it leaves open is the parent's."""

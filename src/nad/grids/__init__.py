@@ -2,15 +2,16 @@
 
 `[[cell]]` is a network to train. `[[method]]` is an eraser that is tried on every victim of `[defaults]`, or its own,
 with every seed, every clean fraction and every `x`, which its name and specification may show (`{x}`, or `{500x}` for
-500 times x); `[augment]` says what stands for flips on which data. `like` takes the entries of another grid, or those
+500 times x); `unflipped` names data whose images no method may flip. `like` takes the entries of another grid, or those
 that `pick` names, and its defaults where it has none itself. `[table]` says what a report compares with what.
 """
 
 import itertools
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,15 @@ class Layout:
 
     Args:
         title: one line. before: where the paper has the numbers before any eraser, such as `T1/{attack}/before`.
-        judged: labels of methods that are compared with each of `controls`, over the victims.
+        published: whether the paper's numbers stand beside; they belong to victims of its own regime.
+        against: labels of methods, each with those of its controls.
         x: what the horizontal axis of the plot is, if there is one; `log` whether it is logarithmic.
     """
 
     title: str = ""
     before: str | None = None
-    judged: tuple[str, ...] = ()
-    controls: tuple[str, ...] = ()
+    published: bool = True
+    against: Mapping[str, Sequence[str]] = field(default_factory=dict)
     x: str | None = None
     log: bool = False
 
@@ -114,10 +116,11 @@ def content(name: str) -> dict[str, Any]:
 
 
 def where(name: str, value: str) -> str:
-    """File and line of a value in a grid, or in the one that it is like."""
+    """File and line of a method, victim or name in a grid, or in the one that it is like; else the grid."""
     text = _text(name)
     for number, line in enumerate(text.splitlines(), 1):
-        if value in line:
+        key, equals, said = line.partition("=")
+        if equals and key.strip() in ("method", "victims", "name") and f'"{value}"' in said:
             return f"{Path(name).name.removesuffix('.toml')}.toml, line {number}"
     like = tomllib.loads(text).get("like")
     return where(like, value) if like else f"{printable(name)}"
@@ -144,20 +147,23 @@ def planned(name: str, seeds: int | None = None) -> list[Planned]:
         NadError: an entry that no eraser has.
     """
     found = content(name)
+    known({"cell", "method", "defaults", "table", "like", "pick", "unflipped"}, found, name)
     defaults = found.get("defaults", {}) if "method" in found else {}
     known(_KNOWN, defaults, f"{name}: [defaults]")
     entries = [defaults | entry for entry in found.get("method", ())]
     if seeds:
         entries = [e | {"seeds": range(seeds)} if len(e.get("seeds", ())) > 1 else e for e in entries]
-    return [one for entry in entries for one in _each(name, entry)]
+    plans = [one for entry in entries for one in _each(name, entry)]
+    if twice := [plan for plan, times in Counter(plan.name for plan in plans).items() if times > 1]:
+        raise NadError(f"{name} plans {printable(twice[0])} twice; give each method, and each x, a name of its own")
+    return plans
 
 
 def layout(name: str) -> Layout:
     """How a grid's results are reported."""
     said = content(name).get("table", {})
     known({f.name for f in fields(Layout)}, said, f"{name}: [table]")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
-    return Layout(**values)
+    return Layout(**said)
 
 
 _NEEDED = {"name", "method", "victims", "seeds"}
@@ -168,6 +174,8 @@ def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
     known(_KNOWN, entry, f"{grid}: [[method]]")
     if lacking := _NEEDED - set(entry):
         raise NadError(f"{grid}: [[method]] {printable(entry.get('name', ''))!r} lacks {', '.join(sorted(lacking))}")
+    if not isinstance(entry["victims"], list) or not isinstance(entry["seeds"], list | range):
+        raise NadError(f"{grid}: [[method]] {printable(entry['name'])!r}: expected victims and seeds as lists, [...]")
     own = {key: entry[key] for key in ("line", "reactivate", "core", "gpu") if key in entry}
     fractions, places = _listed(entry.get("clean", CLEAN)), _listed(entry.get("x"))
     victims = [victim + entry.get("suffix", "") for victim in entry["victims"]]

@@ -1,5 +1,6 @@
 """Result files as one table."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,17 @@ from nad.results import read_json
 
 METRICS = {"acc": "accuracy", "acc_nt": "accuracy without the target class", "asr": "ASR", "ra": "RA"}
 EXTRA = {"seconds": "seconds", "reactivated": "ASR after re-activation"}
-COLUMNS = ("cell", "victim", "method", "resolved", "seed", *METRICS, *(f"before {m}" for m in METRICS), *EXTRA)
+KEYS = ("cell", "victim", "method", "asked", "resolved", "choices", "seed")
+COLUMNS = (*KEYS, *METRICS, *(f"before {m}" for m in METRICS), *EXTRA)
 
 
 def cells(folder: Path) -> pd.DataFrame:
-    """One row a result below `folder`, named VICTIM/LABEL-SEED; metrics in percent, NaN where there is none."""
-    rows = [_row(path) for path in sorted(folder.glob("*/*.json"))]
+    """One row a result below `folder`, named VICTIM/LABEL-SEED; metrics in percent, NaN where there is none.
+
+    Files that are not of an eraser are passed over.
+    """
+    read = ((path, read_json(path)) for path in sorted(folder.glob("*/*.json")))
+    rows = [_row(path, result) for path, result in read if isinstance(result, dict) and set(result) >= _NEEDED]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -29,13 +35,24 @@ def plans_of(found: pd.DataFrame) -> list[Planned]:
     ]
 
 
-def _row(path: Path) -> dict[str, Any]:
-    result = read_json(path)
+def of_plans(plans: Sequence[Planned], found: pd.DataFrame) -> pd.DataFrame:
+    """The results that the plans ask for: of that name, and made with that specification."""
+    asked = {plan.name: plan.method for plan in plans}
+    same = [asked.get(cell) in (method, None) for cell, method in zip(found["cell"], found["asked"])]
+    return found[found["cell"].isin(asked) & pd.Series(same, index=found.index, dtype=bool)]
+
+
+_NEEDED = {"method", "run", "after", "seconds", "notes"}
+
+
+def _row(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     before, again = result.get("before") or {}, result.get("reactivated") or {}
     return {
         "cell": f"{path.parent.name}/{path.stem}",
         "victim": path.parent.name,
         "method": result["method"],
+        "asked": result["notes"].get("asked", result["method"]),
+        "choices": _choices(result["notes"]),
         "resolved": result["notes"].get("resolved", result["method"]),
         "seed": result["run"]["seed"],
         **{metric: _percent(result["after"].get(metric)) for metric in METRICS},
@@ -43,6 +60,16 @@ def _row(path: Path) -> dict[str, Any]:
         "seconds": float(result["seconds"]),
         "reactivated": _percent(again.get("asr")),
     }
+
+
+def _choices(notes: dict[str, Any]) -> str:
+    """What was chosen on held-out images, and what that cost there."""
+    words = [f"teacher: {inner}"] if (inner := _choices(notes.get("teacher") or {})) else []
+    for key, note in notes.items():
+        if isinstance(note, dict) and "chosen" in note and "curve" in note:
+            drops = [point["drop"] for point in note["curve"] if point["setting"] == note["chosen"]]
+            words.append(f"{key} {note['chosen']:g} (held-out drop {100 * drops[0]:.1f})")
+    return "; ".join(words)
 
 
 def _percent(rate: float | None) -> float:

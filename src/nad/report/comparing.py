@@ -4,13 +4,13 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
 from nad.grids import Layout, Planned
+from nad.report.cells import of_plans
 
-FEWEST = 6  # victims that a mark needs: of five, no two-sided test of signs can fall below 0.05
+FEWEST = 6  # victims that a mark needs
 LEVEL = 0.05
 
 
@@ -22,7 +22,7 @@ class Comparison:
         difference: in percentage points, the mean over victims of the mean over seeds that both have.
         low, high: 95 % interval of it (Student's t); over victims, or over seeds where there is one victim.
         victims, seeds: how many there are, at least.
-        p: of the exact two-sided permutation test of signs over victims; none below FEWEST.
+        p: of the paired two-sided t-test over victims, whose interval this is; none below FEWEST.
         adjusted: the same after Holm's correction over the table.
     """
 
@@ -43,42 +43,40 @@ class Comparison:
 
 
 def comparisons(
-    plans: Sequence[Planned], found: pd.DataFrame, how: Layout, metrics: Sequence[str] = ("asr", "acc", "ra")
+    plans: Sequence[Planned], found: pd.DataFrame, how: Layout, metrics: Sequence[str] = ("asr", "acc")
 ) -> list[Comparison]:
-    """Each of the layout's judged methods against each of its controls, at the same fraction of clean images."""
-    by_name = found.set_index("cell")
+    """Each method of the layout against its controls, at the same fraction of clean images."""
+    by_name = of_plans(plans, found).set_index("cell")
     rows: dict[str, dict[tuple[str, int], str]] = {}
     for plan in plans:
         if plan.name in by_name.index:
             rows.setdefault(plan.row, {})[plan.victim, plan.seed] = plan.name
     compared = []
     fractions = dict.fromkeys(plan.fraction for plan in plans)
-    for fraction, one, other, metric in itertools.product(fractions, how.judged, how.controls, metrics):
+    pairs = [(one, other) for one, others in how.against.items() for other in others]
+    for fraction, (one, other), metric in itertools.product(fractions, pairs, metrics):
         judged, control = one + fraction, other + fraction
         ours, theirs = rows.get(judged, {}), rows.get(control, {})
         both = [key for key in ours if key in theirs]
-        if both and judged != control:
+        if both:
             values = pd.DataFrame(both, columns=["victim", "seed"])
             values["difference"] = [by_name[metric][ours[k]] - by_name[metric][theirs[k]] for k in both]
-            compared.append(_compared(judged, control, metric, values.dropna()))
+            if len(values := values.dropna()):
+                compared.append(_compared(judged, control, metric, values))
     return holm(compared)
 
 
 def _compared(judged: str, control: str, metric: str, values: pd.DataFrame) -> Comparison:
     of_victims = values.groupby("victim")["difference"].mean()
     sample = of_victims if len(of_victims) > 1 else values["difference"]
-    low = high = float("nan")
+    low = high = p = float("nan")
     if len(sample) > 1:
-        interval = stats.ttest_1samp(sample, 0).confidence_interval(0.95)
-        low, high = float(interval.low), float(interval.high)
-    p = None
-    if len(of_victims) >= FEWEST:
-        flipped = stats.permutation_test(
-            (of_victims.to_numpy(),), np.mean, permutation_type="samples", n_resamples=2**14
-        )
-        p = float(flipped.pvalue)
+        test = stats.ttest_1samp(sample, 0)
+        interval = test.confidence_interval(0.95)
+        low, high, p = float(interval.low), float(interval.high), float(test.pvalue)
     seeds = int(values.groupby("victim").size().min())
-    return Comparison(judged, control, metric, float(of_victims.mean()), low, high, len(of_victims), seeds, p)
+    tested = p if len(of_victims) >= FEWEST and p == p else None  # of differences that are all the same there is none
+    return Comparison(judged, control, metric, float(of_victims.mean()), low, high, len(of_victims), seeds, tested)
 
 
 def holm(compared: Sequence[Comparison]) -> list[Comparison]:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from nad import grids
+from nad.errors import NadError, printable
 from nad.paper import published
 from nad.report.erasing import spread as spread_of
 from nad.results import read_json
@@ -24,7 +25,10 @@ def _after(folder: Path) -> dict[str, Any]:
 
 def measured(folder: Path, metric: str) -> float:
     """A network's metric in percent."""
-    return 100 * float(_after(folder)[metric])
+    rate = _after(folder).get(metric)
+    if not isinstance(rate, int | float):
+        raise NadError(f"{printable(folder.name)} has no {printable(metric)}")
+    return 100 * rate
 
 
 def _percent(rate: float | None) -> str:

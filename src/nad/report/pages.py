@@ -2,13 +2,14 @@
 
 `<!-- NAME -->` and `<!-- end NAME -->` enclose a table; NAME is one of those here, or a grid of erasers and what to
 show of it: `defenses asr`, `defenses compared`. A number in prose is followed by where it is from,
-`93.58<!-- = refool-gtsrb asr -->` or `2.31<!-- = defenses nad badnets-cifar10 asr -->`, and `checked` finds those that
-are no longer true.
+`93.58<!-- = refool-gtsrb asr -->`, `2.31<!-- = defenses nad badnets-cifar10 asr -->` (`mean` for all victims) or
+`-1.20<!-- = table1 nad against finetune-0.02 asr -->`, and `checked` finds those that are no longer true.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from nad.registry import close
 from nad.report import erasing, networks
 from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
-from nad.report.rendering import compared, grid_of, markdown
+from nad.report.rendering import choices, compared, grid_of, markdown
 from nad.report.tables import MEAN, table
 
 
@@ -30,6 +31,7 @@ class Store:
     results: Path
     zoo: Path
 
+    @cached_property
     def erasures(self) -> pd.DataFrame:
         return cells(self.results / "erasures")
 
@@ -49,7 +51,9 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "all-to-all": lambda store: networks.by_class(store.zoo / "all-to-all-cifar10"),
 }
 _MARK = re.compile(r"<!-- (?!end |= )([^\n]+?) -->.*?<!-- end \1 -->", re.DOTALL)
-_NUMBER = re.compile(r"(-?\d+(?:\.\d+)?) ?<!-- = ([^\n]+?) -->")
+_NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?)(?:\s|%)*<!-- = ([^\n]+?) -->")
+_SOURCE = re.compile(r"<!-- = ([^\n]+?) -->")
+_BEGIN = re.compile(r"<!-- (?!end |= )([^\n]+?) -->")
 
 
 def drawn(name: str, store: Store) -> str:
@@ -59,9 +63,9 @@ def drawn(name: str, store: Store) -> str:
     grid, _, what = name.partition(" ")
     if grid not in grids.names():
         raise NadError(f"there is no table {printable(name)!r}{close(grid, [*TABLES, *grids.names()])}")
-    plans, how, found = grids.planned(grid), grids.layout(grid), store.erasures()
-    if what == "compared":
-        heads, lines = compared(comparisons(plans, found, how))
+    plans, how, found = grids.planned(grid), grids.layout(grid), store.erasures
+    if what in ("compared", "chosen"):
+        heads, lines = compared(comparisons(plans, found, how)) if what == "compared" else choices(plans, found)
         return grid_of(heads, lines) if lines else "not measured yet\n"
     made = table(plans, found, what, how)
     if not made.columns:
@@ -81,13 +85,15 @@ def regenerated(text: str, store: Store) -> str:
 
 
 def checked(text: str, store: Store) -> list[str]:
-    """What is wrong with the numbers in a page's prose: one line each."""
-    wrong = []
-    for number, reference in _NUMBER.findall(text):
-        value = _value(reference.split(), store)
-        digits = len(number.partition(".")[2])
-        if f"{value:.{digits}f}" != number:
-            wrong.append(f"{number} is said of {reference}, which is {value:.{digits}f}")
+    """What is wrong with a page's numbers and markers: one line each."""
+    numbers = _NUMBER.findall(text)
+    wrong = [f"no number stands before {source}" for source in set(_SOURCE.findall(text)) - {s for _, s in numbers}]
+    wrong += [f"{name} has no end" for name in _BEGIN.findall(text) if f"<!-- end {name} -->" not in text]
+    for number, source in numbers:
+        value, digits = _value(source.split(), store), len(number.partition(".")[2])
+        right = f"{value:{'+' if number.startswith('+') else ''}.{digits}f}"
+        if right != number:
+            wrong.append(f"{number} is said of {source}, which is {right}")
     return wrong
 
 
@@ -95,8 +101,13 @@ def _value(words: list[str], store: Store) -> float:
     match words:
         case [network, metric]:
             return networks.measured(store.zoo / network, metric)
+        case [grid, method, "against", control, metric] if grid in grids.names():
+            found = comparisons(grids.planned(grid), store.erasures, grids.layout(grid), [metric])
+            for one in found:
+                if (one.method, one.control) == (method, control):
+                    return one.difference
         case [grid, row, column, metric] if grid in grids.names() and metric in METRICS | EXTRA:
-            made = table(grids.planned(grid), store.erasures(), metric, grids.layout(grid))
+            made = table(grids.planned(grid), store.erasures, metric, grids.layout(grid))
             means = {victim: entry.mean for victim, entry in made.entries.get(row, {}).items()}
             if means and (mean := made.mean(row)) is not None:
                 means[MEAN] = mean

@@ -57,4 +57,5 @@ def curves(plans: Sequence[Planned], found: pd.DataFrame, how: Layout, path: Pat
 
 def _least(values: "pd.Series[float]") -> float:
     """The smallest value above 0: below it a logarithmic axis is linear."""
-    return float(values[values > 0].min())
+    above = values[values > 0]
+    return float(above.min()) if len(above) else 1.0

@@ -1,21 +1,26 @@
 """Tables as Markdown, LaTeX, CSV and rows for the terminal."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from nad.grids import Planned
+from nad.report.cells import of_plans
 from nad.report.comparing import Comparison
 from nad.report.tables import MEAN, Table
 
 
 def rows(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows as text: method, each victim, mean over victims, number of seeds."""
-    heads = ["method", *table.columns, MEAN, "n"]
+    """Heads and rows as text: method, each victim, mean and worst over victims, number of seeds."""
+    heads = ["method", *table.columns, MEAN, "worst", "n"]
     lines = []
     for row, entries in table.entries.items():
         mean = table.mean(row)
         shown = [str(entries[c]) if c in entries else "" for c in table.columns]
-        lines.append([row, *shown, "" if mean is None else f"{mean:.2f}", table.seeds(row)])
+        worst = table.worst(row)
+        ends = ("" if mean is None else f"{mean:.2f}", "" if math.isnan(worst) else f"{worst:.2f}", table.seeds(row))
+        lines.append([row, *shown, *ends])
     return heads, lines
 
 
@@ -63,6 +68,16 @@ def frame(tables: Sequence[Table]) -> pd.DataFrame:
         for row, entries in table.entries.items()
         for victim, entry in entries.items()
     )
+
+
+def choices(plans: Sequence[Planned], found: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of what methods chose on held-out images, beside what came of it."""
+    chosen = found[found["choices"] != ""]
+    lines = [
+        [row["cell"], row["choices"], f"{row['asr']:.2f}", f"{row['acc']:.2f}", f"`{row['resolved']}`"]
+        for row in of_plans(plans, chosen).to_dict("records")
+    ]
+    return ["result", "chosen", "ASR", "accuracy", "what was run"], lines
 
 
 def compared(found: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from nad.errors import NadError, printable
 from nad.grids import Layout, Planned, attack
 from nad.paper import printed
-from nad.report.cells import EXTRA, METRICS
+from nad.registry import close
+from nad.report.cells import EXTRA, METRICS, of_plans
 
 BEFORE = "before"
 MEAN = "mean"
@@ -46,19 +48,25 @@ class Table:
 
     Args:
         specs: the specification of each row's method. entries: by row, then column; what was not measured is absent.
-        missing: how many results the grid plans that are not there.
+        planned: how many victims the grid has. missing: how many results it plans that are not there.
     """
 
     metric: str
     columns: tuple[str, ...]
     specs: dict[str, str]
     entries: dict[str, dict[str, Entry]]
+    planned: int
     missing: int = 0
 
     def mean(self, row: str) -> float | None:
-        """Over all victims; none where one is missing."""
+        """Over all of the grid's victims; none where one is missing."""
         found = self.entries[row]
-        return sum(e.mean for e in found.values()) / len(found) if len(found) == len(self.columns) else None
+        return sum(e.mean for e in found.values()) / len(found) if len(found) == self.planned else None
+
+    def worst(self, row: str) -> float:
+        """Over victims and seeds."""
+        most = min if self.metric in ("acc", "acc_nt", "ra") else max
+        return most((e.worst for e in self.entries[row].values() if e.worst == e.worst), default=math.nan)
 
     def seeds(self, row: str) -> str:
         """How many seeds the row's numbers are of."""
@@ -72,16 +80,18 @@ def table(plans: Sequence[Planned], found: pd.DataFrame, metric: str, how: Layou
     Args:
         found: as `cells` gives it. metric: one of METRICS or EXTRA.
     """
-    assert metric in METRICS or metric in EXTRA, metric
-    found = found[found["cell"].isin({plan.name for plan in plans})]
+    if metric not in METRICS | EXTRA:
+        raise NadError(f"there is no metric {printable(metric)!r}{close(metric, METRICS | EXTRA)}")
+    found = of_plans(plans, found)
     measured = found.dropna(subset=[metric])
     columns = tuple(dict.fromkeys(plan.victim for plan in plans if plan.victim in set(measured["victim"])))
     specs: dict[str, str] = {}
     entries: dict[str, dict[str, Entry]] = {}
     if f"{BEFORE} {metric}" in found:
         specs[BEFORE] = ""
+        place = how.before if how.published else None
         entries[BEFORE] = {
-            victim: Entry(rows[f"{BEFORE} {metric}"].mean(), paper=_theirs(how.before, victim, metric))
+            victim: Entry(rows[f"{BEFORE} {metric}"].mean(), paper=_theirs(place, victim, metric))
             for victim in columns
             if len(rows := found[found["victim"] == victim].dropna(subset=[f"{BEFORE} {metric}"]))
         }
@@ -90,9 +100,10 @@ def table(plans: Sequence[Planned], found: pd.DataFrame, metric: str, how: Layou
         if len(values):
             specs[row] = of_cell[0].method
             worst = values.max() if metric in ("asr", *EXTRA) else values.min()
-            paper = printed(of_cell[0].paper).get(metric) if of_cell[0].paper else None
+            paper = printed(of_cell[0].paper).get(metric) if of_cell[0].paper and how.published else None
             entries.setdefault(row, {})[victim] = Entry(values.mean(), values.std(), worst, len(values), paper)
-    return Table(metric, columns, specs, entries, len({plan.name for plan in plans} - set(found["cell"])))
+    victims, missing = {plan.victim for plan in plans}, {plan.name for plan in plans} - set(found["cell"])
+    return Table(metric, columns, specs, entries, len(victims), len(missing))
 
 
 def _grouped(plans: Sequence[Planned]) -> dict[tuple[str, str], list[Planned]]:

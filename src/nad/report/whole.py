@@ -47,21 +47,30 @@ class Report:
         frame = rendering.frame(self.tables).astype(object)
         return [{str(k): v for k, v in row.items()} for row in frame.where(frame.notna(), None).to_dict("records")]
 
+    def page(self) -> str:
+        """All of it as Markdown."""
+        titled = [f"## {(METRICS | EXTRA)[one.metric]}\n\n{rendering.markdown(one)}" for one in self.tables]
+        if self.compared:
+            titled.append(f"## against controls\n\n{rendering.grid_of(*rendering.compared(self.compared))}")
+        if self.tables and self.tables[0].missing:
+            titled.append(f"{self.tables[0].missing} results are missing.\n")
+        return "\n".join([f"# {self.how.title or 'Results'}\n", *titled])
+
     def write(self, folder: Path) -> None:
-        """report.md, tables.tex, results.csv and, where the grid has an axis, curves.png.
+        """report.md, tables.tex, results.csv, compared.csv and, where the grid has an axis, curves.png.
 
         Raises:
             NadError: the folder cannot be written to.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            titled = [f"## {title}\n\n{rendering.grid_of(heads, lines)}" for title, heads, lines in self.parts()]
-            heading = f"# {self.how.title}\n" if self.how.title else ""
-            (folder / "report.md").write_text("\n".join([heading, *titled]), encoding="utf-8")
+            (folder / "report.md").write_text(self.page(), encoding="utf-8")
             captions = METRICS | EXTRA
             latex = "\n".join(rendering.latex(one, captions[one.metric]) for one in self.tables)
             (folder / "tables.tex").write_text(latex, encoding="utf-8")
             rendering.frame(self.tables).to_csv(folder / "results.csv", index=False)
+            if self.compared:
+                pd.DataFrame(self.compared).to_csv(folder / "compared.csv", index=False)
             if any(plan.x is not None for plan in self.plans):
                 curves(self.plans, self.found, self.how, folder / "curves.png")
         except OSError as error:
