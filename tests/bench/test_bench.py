@@ -270,7 +270,7 @@ def test_signs_are_not_flipped(method, used):
 def test_a_changed_recipe_or_trigger_makes_an_eraser_new(zoo, monkeypatch):
     first = ERASURE.fingerprint(D, RUN)
     with monkeypatch.context() as patch:
-        patch.setitem(RECIPES, "recommended", replace(RECIPES["recommended"], epochs=11))
+        patch.setitem(RECIPES, "recommended", replace(RECIPES["recommended"], weight_decay=0.5))
         assert ERASURE.fingerprint(D, RUN) != first
     changed = SimpleNamespace(train=D.train, test=SimpleNamespace(fingerprint="other"))
     assert ERASURE.fingerprint(changed, RUN) != first, "the images it is measured on"

@@ -30,7 +30,7 @@ def plans_of(found: pd.DataFrame) -> list[Planned]:
     names = found["cell"].str.extract(r"^(?P<victim>[^/]+)/(?P<label>.+)-(?P<seed>\d+)$")
     return [
         Planned(label=label, victim=victim, method=method, seed=int(seed))
-        for victim, label, seed, method in zip(names["victim"], names["label"], names["seed"], found["method"])
+        for victim, label, seed, method in zip(names["victim"], names["label"], names["seed"], found["asked"])
         if isinstance(label, str)
     ]
 
@@ -64,7 +64,8 @@ def _row(path: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 def _choices(notes: dict[str, Any]) -> str:
     """What was chosen on held-out images, and what that cost there."""
-    words = [f"teacher: {inner}"] if (inner := _choices(notes.get("teacher") or {})) else []
+    teacher = _choices(notes["teacher"]) if notes.get("teacher") else ""
+    words = [f"teacher: {teacher}"] if teacher else []
     for key, note in notes.items():
         if isinstance(note, dict) and "chosen" in note and "curve" in note:
             drops = [point["drop"] for point in note["curve"] if point["setting"] == note["chosen"]]
