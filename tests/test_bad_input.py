@@ -396,8 +396,8 @@ def test_a_folder_without_splits_takes_no_clean_fraction(refused: Refused) -> No
 @pytest.mark.parametrize(
     ("method", "match"),
     [
-        ("finetun", "unknown defense 'finetun'; did you mean finetune?"),
-        ("NAD2", "unknown defense 'NAD2'; expected one of finetune, nad, scratch"),
+        ("finetun", "unknown defense 'finetun'; did you mean finetune"),
+        ("NAD2", "unknown defense 'NAD2'; expected one of anp, chain, clp"),
         ("''", "expected name or name:key=value,key=value, got ''"),
         ("nad:betta=1", "defense nad has no option 'betta'; did you mean beta?"),
         ("nad:beta", "expected key=value, got 'beta'"),
@@ -409,7 +409,7 @@ def test_a_folder_without_splits_takes_no_clean_fraction(refused: Refused) -> No
         ("nad:p=0", "expected p >= 1"),
         ("nad:loss=l1", "nad:loss expects sq|eq2|mse, got 'l1'"),
         ("nad:stages=layer1,lr=0.1,beta=1,batch=16,epochs=1", "the network has no layer 'layer1'"),
-        ("nad:teacher=finetun", "unknown defense 'finetun'; did you mean finetune?"),
+        ("nad:teacher=finetun", "unknown defense 'finetun'; did you mean finetune"),
         ("'nad:teacher=(finetune:rl=0.1)'", "defense finetune has no option 'rl'; did you mean lr?"),
         ("'nad:teacher=(finetune:lr=0.1'", "unbalanced parentheses"),
         ("nad:teacher_checkpoint=nowhere.pt,lr=0.1,beta=1,batch=16", "there is no checkpoint nowhere.pt"),

@@ -489,7 +489,7 @@ def test_one_kind_can_be_listed_alone(nad: "Nad", kind: str, there: str, missing
 
 def test_the_list_as_json_has_every_option_with_its_default(nad: "Nad") -> None:
     listed = nad("list", "--json").json
-    assert set(listed) == {"attacks", "defenses", "detectors", "models", "data", "zoo"}
+    assert set(listed) == {"attacks", "defenses", "detectors", "models", "data", "zoo", "grids"}
     assert set(listed["defenses"]) == set(DEFENSES)
     for kind, registry in (("attacks", ATTACKS), ("defenses", DEFENSES)):
         for name in registry:

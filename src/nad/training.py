@@ -65,7 +65,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The options that are on: one that is new and off changes no fingerprint."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        own = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
 
     def optimizer_of(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of the parameters that are to be trained."""
