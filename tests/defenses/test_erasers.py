@@ -34,7 +34,7 @@ SETTINGS = {  # short; what is chosen on held-out images is chosen once
     "nad": f"nad:{TEACHER},epochs=5,lr=0.02,beta=5",
     "neural-cleanse": "neural-cleanse:inversion_epochs=20,inversion_images=96,lr=0.05,epochs=3",
     "rnp": "rnp:folds=1,epochs=3",
-    "sau": "sau:epochs=5,lr=0.001",
+    "sau": "sau:epochs=5,lr=0.05",
     "scratch": "scratch:epochs=15,lr=0.1",
 }
 

@@ -56,7 +56,7 @@ def test_a_shared_perturbation_stays_in_its_ball_and_makes_the_networks_agree():
         assert divergence(net(near), given(near)).mean() < divergence(net(x), given(x)).mean()
 
 
-def test_it_is_trained_by_adam_and_keeps_the_statistics_of_clean_images(monkeypatch):
+def test_clean_and_perturbed_images_are_one_batch(monkeypatch):
     images = ImageSet(torch.randint(0, 256, (32, 3, 16, 16), dtype=torch.uint8), torch.arange(32) % 4, tuple("abcd"))
     seen = {}
 
@@ -64,12 +64,14 @@ def test_it_is_trained_by_adam_and_keeps_the_statistics_of_clean_images(monkeypa
         seen["how"] = how
         x, y = im.pixels.float() / 255, im.labels
         net.train()
+        net.bn1.register_forward_pre_hook(lambda module, given: seen.setdefault("sizes", []).append(len(given[0])))
         step(net, x, y)
         seen["batches"] = int(net.bn1.num_batches_tracked)
         return []
 
     monkeypatch.setattr("nad.defenses.sau.fit", caught)
-    SAU(batch=16)(create("wrn-10-1", 4), images, RUN)
+    SAU(batch=16, optimizer="adam", lr=1e-4)(create("wrn-10-1", 4), images, RUN)
     assert seen["how"].optimizer == "adam"
     assert seen["how"].lr == 1e-4
-    assert seen["batches"] == 1
+    assert seen["batches"] == 1, "the inner problem is solved in eval mode"
+    assert seen["sizes"][-1] == 64, "both halves share BatchNorm's statistics"
