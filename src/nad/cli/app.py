@@ -1,5 +1,6 @@
 """What the commands share: the application, its common options and the folder they write."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,12 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 flag = Parameter(negative=())
+
+
+def sets(data: Path | None) -> Path | None:
+    """The folder that holds data sets by name: what was asked for, or $NAD_DATA."""
+    told = os.environ.get("NAD_DATA")
+    return data or (Path(told) if told else None)
 
 
 @Parameter(name="*")

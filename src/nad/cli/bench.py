@@ -14,7 +14,7 @@ from nad.bench.cluster import on_ray
 from nad.bench.estimates import Estimates
 from nad.bench.grid import ZOO
 from nad.bench.runner import Pool, Status, in_processes, one_by_one
-from nad.cli.app import How, app, flag
+from nad.cli.app import How, app, flag, sets
 from nad.errors import NadError, printable
 from nad.models import zoo
 from nad.results import dumps, resolved
@@ -68,7 +68,7 @@ def bench(
     cells = [cell for cell in read(grid, seeds) if any(fnmatchcase(cell.name, part) for part in only.split(","))]
     if not cells:
         raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
-    held = data or (Path(os.environ["NAD_DATA"]) if os.environ.get("NAD_DATA") else None)
+    held = sets(data)
     threads = max(1, torch.get_num_threads() // jobs)
     pool = on_ray(ray, threads) if ray else in_processes(jobs) if jobs > 1 else one_by_one
     with how.run() as run:

@@ -1,13 +1,12 @@
 """The commands for what was measured: report and draw."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 
 from nad import console, grids
-from nad.cli.app import How, app, flag
+from nad.cli.app import How, app, flag, sets
 from nad.errors import NadError, printable
 from nad.figures import FIGURES, Studio
 from nad.grids import Layout, Planned
@@ -87,7 +86,7 @@ def draw(
         raise NadError(f"there is no picture {printable(figure)!r}{close(figure, FIGURES)}")
     if not overwrite and (there := sorted(out.glob(f"{figure}*.png"))):
         raise NadError(f"{printable(there[0])} is there already; choose another --out or say --overwrite")
-    held = data or (Path(os.environ["NAD_DATA"]) if os.environ.get("NAD_DATA") else None)
+    held = sets(data)
     out.mkdir(parents=True, exist_ok=True)
     with how.run() as run:
         FIGURES[figure](Studio(held, out, run))
