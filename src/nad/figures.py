@@ -81,8 +81,7 @@ class Studio:
 
 @lru_cache(maxsize=1)
 def _images(name: str, folder: Path | None) -> Dataset:
-    held = folder / name if folder else None
-    return sources.load(str(held) if held and held.exists() else name)
+    return sources.held(name, folder)
 
 
 def figure3(studio: Studio) -> None:

@@ -176,8 +176,7 @@ def _claimed(result: Path, wait: bool) -> FileLock:
 
 @lru_cache(maxsize=1)  # one at a time: a set is large, grids group them
 def _decoded(name: str, folder: Path | None) -> Dataset:
-    held = folder / name if folder else None
-    dataset = sources.load(str(held) if held and held.exists() else name)
+    dataset = sources.held(name, folder)
     return replace(
         dataset, name=name, train=dataset.train.decoded(), test=dataset.test.decoded() if dataset.test else None
     )

@@ -148,3 +148,9 @@ def _images(name: str, raw: Raw, classes: tuple[str, ...], shape: tuple[int, int
         if 3 * len(pictures) * height * width <= RESIDENT_BYTES:
             return ImageSet(pictures.tensor(), labels, classes, name)
     return ImageSet(EncodedImages.open(pictures, shape), labels, classes, name)
+
+
+def held(name: str, folder: Path | None) -> Dataset:
+    """The set called `name` in a folder of sets, or else what `load` knows by that name."""
+    place = folder / name if folder else None
+    return load(str(place) if place and place.exists() else name)
