@@ -26,7 +26,7 @@ def test_a_grid_is_reported(nad: "Nad", results: Path, tmp_path: Path) -> None:
     ran = nad("report", "defenses", "--results", results, "--out", tmp_path / "out")
     assert ran.code == 0, ran.err
     assert "3.00 ± 1.41" in ran.out
-    assert "results are missing: nad bench defenses" in ran.out
+    assert "; nad bench defenses makes them" in ran.out
     assert "| clp | 3.00 ± 1.41 |  | 4.00 | 2 |" in (tmp_path / "out" / "report.md").read_text()
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.md", "tables.tex", "results.csv"}
 

@@ -17,7 +17,7 @@ from nad.errors import NadError
 from nad.grids import names as grids
 from nad.models.checkpoints import load
 from nad.models.create import create
-from nad.pipeline import attack_on, evaluate_checkpoint
+from nad.pipeline import attack_on, evaluate_checkpoint, purify_checkpoint
 from nad.results import Metrics, read_json
 from nad.runtime import Run
 from nad.training import RECIPES
@@ -196,6 +196,23 @@ def test_the_floor_is_the_clean_network_and_the_backdoor_may_come_back(zoo, data
     assert [s.state for s in run_grid([floor], Job(tmp_path / "results", data, RUN, dry=True))] == ["stale"]
     (failed,) = run_grid([replace(floor, twin=None)], Job(tmp_path / "other", data, RUN))
     assert failed.error == "the zoo has no clean network that was trained as this victim was"
+
+
+def test_the_teacher_may_be_the_network_that_was_never_backdoored(zoo, data, tmp_path):
+    run_grid([replace(CELL, name="b", attack=None)], Job(zoo, data, RUN))
+    method = "nad:epochs=1,lr=0.05,batch=16,beta=1000,loss=mse"
+    taught = replace(ERASURE, name="a/taught-0", method=method, twin="b", clean_teacher=True)
+    (status,) = run_grid([taught], Job(tmp_path / "results", data, RUN))
+    assert status.result is not None
+    dataset = runner_module._decoded("tiny", data)
+    direct = DEFENSES.create(f"{method},teacher_checkpoint={zoo / 'b' / 'model.safetensors'},teacher_model=wrn-10-1")
+    (made,) = purify_checkpoint(load(zoo / "a"), dataset, [direct], RUN, 0.5, attack_on(load(zoo / "a"), "card"))
+    assert status.result["after"] == made.result.after.to_json()
+    (own,) = run_grid([replace(taught, name="a/own-0", clean_teacher=False)], Job(tmp_path / "results", data, RUN))
+    assert own.result is not None
+    assert own.result["after"] != status.result["after"]
+    (refused,) = run_grid([replace(taught, name="a/c-0", method="clp")], Job(tmp_path / "results", data, RUN))
+    assert refused.error == "clean_teacher is for methods with a teacher, and clp has none"
 
 
 def test_an_eraser_of_a_victim_trained_anew_is_stale(zoo, data, tmp_path):

@@ -200,6 +200,18 @@ def test_a_report_is_a_function_of_the_folder(tmp_path):
     assert set(frame["metric"]) == {"acc", "acc_nt", "asr", "ra", "seconds", "reactivated"}
 
 
+def test_a_report_reads_as_the_golden_files(tmp_path):
+    """After a change that is meant: look at what differs, then copy the new files to tests/report/golden."""
+    drawn = [replace(p, x=float(p.seed), line=p.label) for p in plans(("badnets-cifar10", "blend-cifar10"))]
+    for plan, asr in zip(drawn, (0.02, 0.04, 0.09, 0.03, 0.3, 0.51, 0.22)):  # the last one is missing
+        curve = {"beta": {"chosen": 2.0, "curve": [{"setting": 2.0, "drop": 0.034}]}}
+        again = {"reactivated": {"asr": 0.7}, "notes": {"resolved": "nad:x"} | curve} if plan.label == "nad" else {}
+        write(tmp_path / "results", plan.victim, plan.label, plan.seed, asr, 0.8 - asr / 7, **again)
+    Report.of(drawn, HOW, cells(tmp_path / "results")).write(tmp_path / "report")
+    for golden in sorted((Path(__file__).parent / "golden").iterdir()):
+        assert (tmp_path / "report" / golden.name).read_text() == golden.read_text(), golden.name
+
+
 def test_a_folder_says_itself_what_is_in_it(tmp_path):
     write(tmp_path, "badnets-cifar10", "nad-0.1", 3, 0.1)
     write(tmp_path, "badnets-cifar10", "finetune-lr-0.1-seed", 4, 0.1)
@@ -217,7 +229,7 @@ def test_a_page_is_drawn_between_its_markers(tmp_path):
     assert "| clp | 25.00 |" in drawn
     assert "old" not in drawn
     assert drawn.endswith("<!-- end defenses asr -->\nAfter.\n")
-    assert "results are missing: `nad bench defenses`" in drawn
+    assert "; `nad bench defenses` makes them." in drawn
     assert pages.regenerated(drawn, store) == drawn
 
 

@@ -12,7 +12,9 @@ from nad.data.downloads import cache_folder
 from nad.data.sources import Dataset
 from nad.defenses.base import Defense
 from nad.defenses.masking import Masked
+from nad.defenses.taught import Taught
 from nad.defenses.trained import Trained
+from nad.errors import NadError
 from nad.evaluation import POISONED, REACTIVATION, reactivated
 from nad.grids import CLEAN
 from nad.models import zoo
@@ -35,6 +37,7 @@ class Erasure(Cell):
         clean: fraction of the training split that the method gets.
         flips: whether the images may be flipped; if not, no method does that does not say so itself.
         twin: the clean network of the zoo that was trained as the victim was, if there is one.
+        clean_teacher: whether that network is the teacher, which the method leaves open.
         reactivate: whether to measure how fast the backdoor comes back.
     """
 
@@ -43,6 +46,7 @@ class Erasure(Cell):
     clean: float = CLEAN
     flips: bool = True
     twin: str | None = None
+    clean_teacher: bool = False
     reactivate: bool = False
 
     def defense(self) -> Defense:
@@ -50,12 +54,16 @@ class Erasure(Cell):
         if self.method == TWIN:
             return Twin(network=self.twin)
         method = Oracle() if self.method == Oracle.spec_name else Defense.parse(self.method, trusted=False)
+        if self.clean_teacher:
+            if not isinstance(method, Taught):
+                raise NadError(f"clean_teacher is for methods with a teacher, and {method.spec_name} has none")
+            method = replace(method, teacher=Twin(network=self.twin))
         return method if self.flips else unflipped(method)
 
     @property
     def networks(self) -> tuple[str, ...]:
         """The networks of the zoo that it needs."""
-        return (self.victim, self.twin) if self.method == TWIN and self.twin else (self.victim,)
+        return (self.victim, self.twin) if self.twin and (self.clean_teacher or self.method == TWIN) else (self.victim,)
 
     @property
     def ready(self) -> bool:
@@ -63,7 +71,7 @@ class Erasure(Cell):
 
     @property
     def kind(self) -> str:
-        return f"{self.data} {self.method} {self.clean}"
+        return f"{self.data} {self.method} {self.clean} {self.clean_teacher}"
 
     def result(self, out: Path) -> Path:
         return out / f"{self.name}.json"

@@ -69,6 +69,7 @@ def _erasure(grid: str, plan: Planned, zoo: dict[str, Network], unflipped: Colle
             clean=plan.clean,
             flips=victim.data not in unflipped,
             twin=twin.name if twin else None,
+            clean_teacher=plan.clean_teacher,
             reactivate=plan.reactivate,
         )
         erasure.defense()

@@ -55,7 +55,7 @@ def report(
     for title, heads, lines in made.parts():
         console.options_table(title, lines, heads)
     if made.tables[0].missing:
-        console.line(f"{made.tables[0].missing} results are missing: nad bench {what}")
+        console.line(f"results missing: {made.tables[0].missing}; nad bench {what} makes them")
     if out:
         console.line(f"wrote {out}")
 

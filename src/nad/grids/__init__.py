@@ -31,6 +31,7 @@ class Planned:
         method: specification. clean: fraction of the training split that the method gets.
         paper: where the published number stands, such as `T1/badnets/nad`.
         x, line: where the result stands on a plot: a number, and the name of the curve.
+        clean_teacher: whether the teacher is the clean network that was trained as the victim was.
         core, gpu: whether it is of the first that are made, and only made where there is a GPU.
         reactivate: whether it is measured how fast the backdoor comes back.
     """
@@ -44,6 +45,7 @@ class Planned:
     x: float | None = None
     line: str | None = None
     reactivate: bool = False
+    clean_teacher: bool = False
     core: bool = False
     gpu: bool = False
 
@@ -176,7 +178,7 @@ def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
         raise NadError(f"{grid}: [[method]] {printable(entry.get('name', ''))!r} lacks {', '.join(sorted(lacking))}")
     if not isinstance(entry["victims"], list) or not isinstance(entry["seeds"], list | range):
         raise NadError(f"{grid}: [[method]] {printable(entry['name'])!r}: expected victims and seeds as lists, [...]")
-    own = {key: entry[key] for key in ("line", "reactivate", "core", "gpu") if key in entry}
+    own = {key: entry[key] for key in ("line", "reactivate", "clean_teacher", "core", "gpu") if key in entry}
     fractions, places = _listed(entry.get("clean", CLEAN)), _listed(entry.get("x"))
     victims = [victim + entry.get("suffix", "") for victim in entry["victims"]]
     for clean, x, seed, victim in itertools.product(fractions, places, entry["seeds"], victims):

@@ -70,7 +70,7 @@ def drawn(name: str, store: Store) -> str:
     made = table(plans, found, what, how)
     if not made.columns:
         return "not measured yet\n"
-    rest = f"\n{made.missing} results are missing: `nad bench {grid}`.\n" if made.missing else ""
+    rest = f"\nResults missing: {made.missing}; `nad bench {grid}` makes them.\n" if made.missing else ""
     return markdown(made) + rest
 
 

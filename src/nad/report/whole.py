@@ -53,7 +53,7 @@ class Report:
         if self.compared:
             titled.append(f"## against controls\n\n{rendering.grid_of(*rendering.compared(self.compared))}")
         if self.tables and self.tables[0].missing:
-            titled.append(f"{self.tables[0].missing} results are missing.\n")
+            titled.append(f"Results missing: {self.tables[0].missing}.\n")
         return "\n".join([f"# {self.how.title or 'Results'}\n", *titled])
 
     def write(self, folder: Path) -> None:
