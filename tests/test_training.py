@@ -214,3 +214,25 @@ def test_adam_is_adam():
     nn.functional.cross_entropy(given(images.pixels.float() / 255), images.labels).backward()
     optimizer.step()
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), given.parameters()))
+
+
+def test_a_training_is_spread_over_devices():
+    def trained(devices: int) -> tuple[nn.Module, list]:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 16), nn.ReLU(), nn.Linear(16, 4))
+        heard = []
+        run = Run(device="cpu", precision="fp32", devices=devices, progress=lambda *said: heard.append(said))
+        history = fit(net, tiny(), Recipe(epochs=2, lr=0.05, batch=16, augment=("crop", "flip")), run)
+        assert heard[-1][:3] == ("training", 6, 6)
+        return net, history
+
+    (one, alone), (two, together) = trained(1), trained(2)
+    for mine, theirs in zip(one.parameters(), two.parameters()):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+    assert together[-1]["loss"] == pytest.approx(alone[-1]["loss"], rel=1e-4)
+    assert not two.training
+
+
+def test_batchnorm_is_not_spread_over_processes_of_a_cpu():
+    with pytest.raises(NadError, match=r"--devices 2: on cpu BatchNorm would see a part of each batch alone"):
+        fit(create("wrn-10-1", 4), tiny(), Recipe(epochs=1), Run(device="cpu", devices=2))

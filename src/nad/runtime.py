@@ -38,6 +38,8 @@ class Run:
         keep: folder of purified networks and of evaluations that are made once and used again; none where nothing is
             said.
         spared: seconds that such networks took when they were made, each time one is used again.
+        devices: how many a plain training is spread over.
+        within: what this process computes with where it is one of several.
     """
 
     seed: int = 0
@@ -46,6 +48,8 @@ class Run:
     progress: Progress = silent
     keep: Path | None = None
     spared: list[float] = field(default_factory=list, compare=False, repr=False)
+    devices: int = 1
+    within: Fabric | None = field(default=None, compare=False, repr=False)
 
     def generator(self, name: str) -> torch.Generator:
         """The CPU generator of the stream called `name` under this seed."""
@@ -57,6 +61,8 @@ class Run:
 
     @cached_property
     def torch_device(self) -> torch.device:
+        if self.within:
+            return self.within.device
         found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
         if self.device == "auto":
             return torch.device(next(name for name, there in found.items() if there))
@@ -72,10 +78,15 @@ class Run:
 
     @cached_property
     def fabric(self) -> Fabric:
+        if self.within:
+            return self.within
         logging.getLogger("lightning.fabric.utilities.rank_zero").setLevel(logging.WARNING)
         logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
-        precision = "bf16-mixed" if self.resolved_precision == "bf16" else "32-true"
-        return Fabric(accelerator=self.torch_device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+        return Fabric(accelerator=self.torch_device.type, devices=1, precision=self.fabric_precision)
+
+    @property
+    def fabric_precision(self) -> Literal["bf16-mixed", "32-true"]:
+        return "bf16-mixed" if self.resolved_precision == "bf16" else "32-true"
 
     @contextmanager
     def seeded(self, name: str) -> Iterator[None]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from nad.data.batches import Epoch, batches, channels_last, in_order
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.forward import evaluating, statistics_kept
+from nad.parallel import spread
 from nad.registry import close
 from nad.runtime import Run
 
@@ -160,16 +161,21 @@ def fit(
 
     Nothing in the loop waits for the device: terms are summed there and read once an epoch. What a module draws
     by itself (dropout) comes from the run's seed; the global random state is as before when this returns.
+    A training of several devices is one with the plain step, whose processes each take a share of every batch.
     """
+    if run.devices > 1 and not run.within and step is cross_entropy and after_epoch is None:
+        history = spread(_fit, model, images, run, how, step, None, name)
+        model.to(run.torch_device).eval()
+        return history
     with run.seeded("modules"):
-        return _fit(model, images, how, run, step, after_epoch, name)
+        return _fit(model, images, run, how, step, after_epoch, name)
 
 
 def _fit(
     model: nn.Module,
     images: ImageSet,
-    how: Recipe,
     run: Run,
+    how: Recipe,
     step: Step,
     after_epoch: AfterEpoch | None,
     name: str,
@@ -182,17 +188,21 @@ def _fit(
     order_of, draws_of = run.generator("order"), run.generator("augmentation")
     images = channels_last(images.to(device))
     order = torch.randperm(len(images), generator=order_of)
+    share, shares = run.fabric.global_rank, run.fabric.world_size
     history = []
     for epoch in range(how.epochs):
         if epoch and how.shuffle == "epoch":
             order = torch.randperm(len(images), generator=order_of)
-        drawn = Epoch(order, augmentation.draw(len(images), images.size, draws_of), how.batch, how.min_batch)
+        smallest = max(how.min_batch, shares)
+        drawn = Epoch(order, augmentation.draw(len(images), images.size, draws_of), how.batch, smallest)
         began = time.perf_counter()
         totals: dict[str, Tensor] = {}
         bounds = drawn.bounds()
         for i, (x, y) in enumerate(batches(images, drawn, augmentation, device)):
             for group in optimizer.param_groups:
                 group["lr"] = how.rate(epoch, i, len(bounds))
+            if shares > 1:
+                x, y = x[share::shares], y[share::shares]
             terms = step(net, x, y)
             optimizer.zero_grad(set_to_none=True)
             run.fabric.backward(terms["loss"])
@@ -208,7 +218,8 @@ def _fit(
             if i % 20 == 0:
                 run.progress(name, epoch * len(bounds) + i, how.epochs * len(bounds), f"epoch {epoch + 1}/{how.epochs}")
         record = {"epoch": epoch + 1, "lr": how.rate(epoch, len(bounds) - 1, len(bounds))}
-        record |= {k: v.item() / bounds[-1][1] for k, v in totals.items()}
+        summed = cast(dict[str, Tensor], run.fabric.all_reduce(totals, reduce_op="sum"))
+        record |= {k: v.item() / bounds[-1][1] for k, v in summed.items()}
         record["seconds"] = time.perf_counter() - began
         if not math.isfinite(record["loss"]):
             raise NadError(f"{name}: the loss became {record['loss']} in epoch {epoch + 1}; lower lr or beta")

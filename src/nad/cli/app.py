@@ -48,8 +48,10 @@ class How:
     "Print one JSON object and nothing else on standard output."
 
     @contextmanager
-    def run(self) -> Iterator[Run]:
-        run = Run(self.seed, self.device, self.precision)
+    def run(self, devices: int = 1) -> Iterator[Run]:
+        if devices < 1:
+            raise NadError(f"expected --devices of at least 1, got {devices}")
+        run = Run(self.seed, self.device, self.precision, devices=devices)
         chosen = f"{run.torch_device.type} in {run.resolved_precision}, seed {self.seed}"
         with console.progress(quiet=not sys.stderr.isatty()) as report:
             yield replace(run, progress=report)

@@ -30,6 +30,7 @@ def bench(
     seeds: int | None = None,
     jobs: int = 1,
     ray: str | None = None,
+    devices: int = 1,
     dry_run: Annotated[bool, flag] = False,
     overwrite: Annotated[bool, flag] = False,
     how: How = How(),
@@ -56,6 +57,8 @@ def bench(
     ray
         Make the cells on a Ray cluster: its address, auto for the one that runs here, or local to start one. A cell
         takes the cores of this machine divided by --jobs.
+    devices
+        GPUs that the training of a network is spread over; erasers use one.
     dry_run
         Only say what is missing, and about how long it takes.
     overwrite
@@ -71,7 +74,7 @@ def bench(
     held = sets(data)
     threads = max(1, torch.get_num_threads() // jobs)
     pool = on_ray(ray, threads) if ray else in_processes(jobs) if jobs > 1 else one_by_one
-    with how.run() as run:
+    with how.run(devices) as run:
         job = Job(resolved(out or _home(grid, cells)), resolved(held) if held else None, run, dry_run, overwrite)
         statuses = _victims(cells, job, pool, jobs, how.json) + _done(cells, job, pool, jobs, how.json)
     if how.json:

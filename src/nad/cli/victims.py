@@ -22,6 +22,7 @@ def train(
     regime: Literal["paper", "strong"] = "strong",
     epochs: int | None = None,
     augment: str | None = None,
+    devices: int = 1,
     overwrite: Annotated[bool, flag] = False,
     how: How = How(),
 ) -> None:
@@ -41,6 +42,8 @@ def train(
         Passes over the images; the regime's where nothing is said.
     augment
         List such as crop/flip/cutout9, or none; the regime's where nothing is said.
+    devices
+        GPUs that the training is spread over; a CPU's cores are all used by one.
     overwrite
         Replace a result that is there already.
     """
@@ -48,7 +51,7 @@ def train(
     names = None if augment is None else () if augment == "none" else tuple(augment.split("/"))
     recipe = adjusted(REGIMES[regime], epochs=epochs, augment=names)
     apart(out, data.data, "images")
-    with how.run() as run, new_folder(out, overwrite) as folder:
+    with how.run(devices) as run, new_folder(out, overwrite) as folder:
         made = pipeline.train(data.load(), model, planted, recipe, run)
         made.write(folder)
     if how.json:

@@ -1,0 +1,81 @@
+"""A training spread over several devices of this machine; Fabric does the work."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from threading import Thread
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nad.data.images import ImageSet
+from nad.errors import NadError
+from nad.runtime import Run, silent
+
+History = list[dict[str, Any]]
+
+
+def spread(train: Callable[..., History], model: nn.Module, images: ImageSet, run: Run, *given: Any) -> History:
+    """`train(model, images, run, *given)` in one process a device, each with its share of every batch.
+
+    Args:
+        train: a function of a module, since other processes find it by its name; so are functions in `given`.
+        model: trained in place, and on the CPU after. BatchNorm takes its statistics over all devices.
+        run: with the number of devices.
+
+    Raises:
+        NadError: more devices than there are, or BatchNorm on a CPU, whose processes cannot share its statistics.
+    """
+    there = torch.cuda.device_count() if run.torch_device.type == "cuda" else run.devices
+    if run.devices > there:
+        raise NadError(f"--devices {run.devices}: this machine has {there}")
+    live = any(isinstance(m, _BatchNorm) for m in model.modules())
+    if run.torch_device.type != "cuda" and live:
+        raise NadError(
+            f"--devices {run.devices}: on {run.torch_device.type} BatchNorm would see a part of each batch alone; "
+            "use --devices 1"
+        )
+    heard = get_context("spawn").SimpleQueue()
+    listener = Thread(target=_forward, args=(heard, run), daemon=True)
+    listener.start()
+    alone = replace(run, progress=silent)  # a bar of this process cannot be drawn from another
+    fabric = Fabric(
+        accelerator=run.torch_device.type, devices=run.devices, strategy="ddp_spawn", precision=run.fabric_precision
+    )
+    try:
+        state, history = fabric.launch(_Work(heard, train, model.cpu(), images, alone, given))
+    finally:
+        heard.put(None)
+        listener.join()
+    model.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    return history
+
+
+def _forward(heard: Any, run: Run) -> None:
+    while said := heard.get():
+        run.progress(*said)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What each process does; an object, since Fabric looks into arguments and refuses frozen dataclasses there."""
+
+    heard: Any
+    train: Callable[..., History]
+    model: nn.Module
+    images: ImageSet
+    run: Run
+    given: tuple[Any, ...]
+
+    def __call__(self, fabric: Fabric) -> tuple[dict[str, Any], History]:
+        model = copy.deepcopy(self.model)  # what came lies in memory that all processes share
+        if fabric.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # the same keys
+        progress = (lambda *said: self.heard.put(said)) if fabric.global_rank == 0 else silent
+        history = self.train(model, self.images, replace(self.run, within=fabric, progress=progress), *self.given)
+        # As arrays: a tensor is handed over by a process that still runs, and this one ends.
+        return {key: value.cpu().numpy() for key, value in model.state_dict().items()}, history
