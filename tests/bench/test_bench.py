@@ -119,7 +119,7 @@ def test_a_cell_is_stored_in_half_precision_and_evaluates_as_its_card_says(data,
     loaded = load(tmp_path / "out" / "a")
     assert {e.dtype for e in loaded.layout.values()} == {torch.float16, torch.int64}
     assert next(loaded.model.parameters()).dtype == torch.float32
-    again = evaluate_checkpoint(loaded, runner_module._decoded("tiny", data), attack_on(loaded, "card"), RUN).after
+    again = evaluate_checkpoint(loaded, runner_module.decoded("tiny", data), attack_on(loaded, "card"), RUN).after
     assert loaded.card is not None
     assert again == Metrics.from_json(loaded.card.metrics)
     assert status.result is not None
@@ -189,7 +189,7 @@ def test_the_floor_is_the_clean_network_and_the_backdoor_may_come_back(zoo, data
     assert status.result is not None
     clean = load(zoo / "b")
     attack = attack_on(load(zoo / "a"), "card")
-    direct = evaluate_checkpoint(clean, runner_module._decoded("tiny", data), attack, RUN).after
+    direct = evaluate_checkpoint(clean, runner_module.decoded("tiny", data), attack, RUN).after
     assert Metrics.from_json(status.result["after"]) == direct
     assert Metrics.from_json(status.result["reactivated"]).asr is not None
     run_grid([replace(CELL, name="b", attack=None, seed=4)], Job(zoo, data, RUN, overwrite=True))
@@ -204,7 +204,7 @@ def test_the_teacher_may_be_the_network_that_was_never_backdoored(zoo, data, tmp
     taught = replace(ERASURE, name="a/taught-0", method=method, twin="b", clean_teacher=True)
     (status,) = run_grid([taught], Job(tmp_path / "results", data, RUN))
     assert status.result is not None
-    dataset = runner_module._decoded("tiny", data)
+    dataset = runner_module.decoded("tiny", data)
     direct = DEFENSES.create(f"{method},teacher_checkpoint={zoo / 'b' / 'model.safetensors'},teacher_model=wrn-10-1")
     (made,) = purify_checkpoint(load(zoo / "a"), dataset, [direct], RUN, 0.5, attack_on(load(zoo / "a"), "card"))
     assert status.result["after"] == made.result.after.to_json()

@@ -106,7 +106,7 @@ def test_a_cell_that_another_run_makes_is_left_to_it_until_nothing_else_is_to_do
         until(lambda: heard)
         assert [s.cell.name for s in heard] == ["cell1"]
         assert not first.result(job.out).exists()
-        theirs = first.make(None, RUN, job.out, first.fingerprint(runner_module._decoded("tiny", job.data), RUN))
+        theirs = first.make(None, RUN, job.out, first.fingerprint(runner_module.decoded("tiny", job.data), RUN))
     ours.join(30)
     assert [(s.cell.name, s.state) for s in heard] == [("cell1", "made"), ("cell0", "done")]
     assert read_json(first.result(job.out)) == theirs

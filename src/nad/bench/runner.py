@@ -136,7 +136,7 @@ def work(cell: Cell, job: Job, wait: bool = True) -> Status:
     if cell.gpu and job.run.torch_device.type != "cuda":
         return Status(cell, "skipped", error="needs a GPU")
     try:
-        dataset = _decoded(cell.data, job.data)
+        dataset = decoded(cell.data, job.data)
         run = replace(job.run, seed=cell.seed)
         if job.dry and not cell.ready:
             return Status(cell, "missing")
@@ -175,7 +175,8 @@ def _claimed(result: Path, wait: bool) -> FileLock:
 
 
 @lru_cache(maxsize=1)  # one at a time: a set is large, grids group them
-def _decoded(name: str, folder: Path | None) -> Dataset:
+def decoded(name: str, folder: Path | None) -> Dataset:
+    """A data set that is held in `folder` by name, or known by it, with its images in memory."""
     dataset = sources.held(name, folder)
     return replace(
         dataset, name=name, train=dataset.train.decoded(), test=dataset.test.decoded() if dataset.test else None
