@@ -17,10 +17,7 @@ CELLS = {cell.name: cell for grid in ("defenses", "teachers") for cell in read(g
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("name", "within"),
-    [
-        ("badnets-cifar10/clean-0", 0.002),
-        pytest.param("badnets-cifar10/finetune-0.1-100", 0.02, marks=pytest.mark.slow),
-    ],
+    [("badnets-cifar10/clean-0", 0.002), ("badnets-cifar10/finetune-0.1-100", 0.02)],
 )
 def test_a_committed_cell_is_made_again(name, within, tmp_path, monkeypatch):
     """Within what another machine's arithmetic may change: little without training, more with it."""
