@@ -99,11 +99,18 @@ def table(plans: Sequence[Planned], found: pd.DataFrame, metric: str, how: Layou
         values = measured[measured["cell"].isin({plan.name for plan in of_cell})][metric]
         if len(values):
             specs[row] = of_cell[0].method
-            worst = values.max() if metric in ("asr", *EXTRA) else values.min()
             paper = printed(of_cell[0].paper).get(metric) if of_cell[0].paper and how.published else None
-            entries.setdefault(row, {})[victim] = Entry(values.mean(), values.std(), worst, len(values), paper)
+            entries.setdefault(row, {})[victim] = _entry(metric, values, paper)
     victims, missing = {plan.victim for plan in plans}, {plan.name for plan in plans} - set(found["cell"])
     return Table(metric, columns, specs, entries, len(victims), len(missing))
+
+
+def _entry(metric: str, values: "pd.Series[float]", paper: float | None) -> Entry:
+    """Mean and spread over seeds; of seconds the median: a run that shares its machine may take twice as long."""
+    if metric == "seconds":
+        return Entry(values.median(), worst=values.median(), n=len(values))
+    worst = values.max() if metric in ("asr", *EXTRA) else values.min()
+    return Entry(values.mean(), values.std(), worst, len(values), paper)
 
 
 def _grouped(plans: Sequence[Planned]) -> dict[tuple[str, str], list[Planned]]:
