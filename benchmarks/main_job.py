@@ -11,22 +11,17 @@ with `nad report`.
 import argparse
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import nad.defenses.finetune as finetune_module
-import nad.defenses.nad as nad_module
 from nad.attacks import Attack
+from nad.data.downloads import cache_folder
 from nad.data.sources import load
 from nad.defenses import Defense
 from nad.models.checkpoints import load as load_checkpoint
-from nad.models.checkpoints import weights_fingerprint
 from nad.pipeline import Made, purify_checkpoint
 from nad.results import write_json
 from nad.runtime import Run
 
-FIT, DISTIL = nad_module.fit, nad_module.distil
 TEACHER = "teacher=(finetune:lr=0.1)"
 RELEASED = {1: "500/1000/1000", 3: "1500/3000/3000", 10: "5000/10000/10000"}
 ONE_CYCLE = "schedule=onecycle,epochs=20"
@@ -51,30 +46,6 @@ GRIDS = {
 SEEDS = {"methods": (0, 1, 2), "warm": (0, 1, 2), "drops": (100,)}
 
 
-def shared(train: Callable[..., Any], networks: int, found: dict[Any, Any]) -> Callable[..., Any]:
-    """`train`, whose first `networks` arguments are networks (the first is trained in place), done once per input.
-
-    Cells share teachers and trials: this gives each what a run of its own would, without training it again.
-    """
-
-    def trained(*args: Any, **kwargs: Any) -> Any:
-        weights = tuple(weights_fingerprint(m) for m in args[:networks])
-        key = (train.__name__, weights, *(_text(a) for a in args[networks:]))
-        if kwargs.get("after_epoch") or key not in found:
-            history = train(*args, **kwargs)
-            found[key] = (history, {k: v.cpu().clone() for k, v in args[0].state_dict().items()})
-        history, state = found[key]
-        args[0].load_state_dict(state)
-        args[0].eval()
-        return history
-
-    return trained
-
-
-def _text(value: Any) -> str:
-    return f"run {value.seed}" if isinstance(value, Run) else getattr(value, "fingerprint", None) or repr(value)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("victim", type=Path)
@@ -91,9 +62,6 @@ def main() -> None:
     folder = Path("results") / f"main-job-{asked.grid}" / asked.victim.name
     folder.mkdir(parents=True, exist_ok=True)
     for seed in asked.seeds or SEEDS[asked.grid]:
-        found: dict[Any, Any] = {}
-        nad_module.fit = finetune_module.fit = shared(FIT, 1, found)
-        nad_module.distil = shared(DISTIL, 2, found)
         paths = {spec: folder / f"{re.sub(r'[^a-z0-9.]+', '-', spec)}-seed{seed}.json" for spec in GRIDS[asked.grid]}
         missing = [Defense.parse(spec) for spec, path in paths.items() if not path.exists()]
 
@@ -105,7 +73,8 @@ def main() -> None:
             print(f"seed {seed}  {rates}  {made.result.seconds:5.1f} s  {made.result.notes['resolved']}", flush=True)
 
         if missing:
-            purify_checkpoint(loaded, dataset, missing, Run(seed), asked.clean, attack, write)
+            run = Run(seed, keep=cache_folder())  # teachers are made once for all cells
+            purify_checkpoint(loaded, dataset, missing, run, asked.clean, attack, write)
     print(f"all cells are in {folder}", file=sys.stderr)
 
 

@@ -37,7 +37,7 @@ class SAU(Tuned):
     epochs: int | None = option(10, "passes over the clean images")
     lr: float | Literal["auto"] | None = option(0.01, "first learning rate; auto chooses it on held-out images")
     schedule: Schedule | None = option("cosine", "how the learning rate falls")
-    eps: float = option(0.1, "the most that a perturbation changes a value in [0, 1]")
+    eps: float = option(0.2, "the most that a perturbation changes a value in [0, 1]")
     steps: int = option(5, "of the inner problem, each as long as `stride`")
     stride: float = option(0.2, "size of a step, in [0, 1]")
     ascent: float = option(0.01, "weight of the cross-entropy in the inner problem, beside the divergence")
