@@ -55,7 +55,8 @@ def test_every_cell_can_be_made(grid):
 def test_the_zoo_is_trained_in_its_regimes():
     cells = networks()
     for cell in cells:
-        assert cell.recipe.epochs == (120 if cell.name.endswith("-120") else {"paper": 24, "strong": 40}[cell.regime])
+        epochs = 120 if cell.name.endswith("-120") else {"paper": 24, "strong": 40}[cell.regime]
+        assert cell.recipe.epochs == (30 if cell.data == "signs" else epochs)  # the embedded images are for development
         assert (cell.planted() is None) == cell.name.startswith("clean")
         assert ("paper" in cell.name) == (cell.regime == "paper")
         if cell.data == "gtsrb32" and cell.regime == "strong":
