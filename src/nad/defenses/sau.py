@@ -28,8 +28,8 @@ class SAU(Tuned):
     on the perturbed ones, c being what the given network answers, where that is wrong.
 
     Source: Wei et al., "Shared Adversarial Unlearning", NeurIPS 2023, Equations 5 to 7: eps 0.2, weight 1, five steps
-    of 0.2, Adam at 1e-4 for 100 rounds. Deviation: the defaults here are for ten epochs, developed on BadNets and
-    Blend (docs/defenses.md).
+    of 0.2, Adam at 1e-4 for 100 rounds. Deviation: the defaults here are for ten epochs, developed on BadNets,
+    Blend and the embedded images (docs/defenses.md).
     """
 
     version = 2

@@ -13,6 +13,9 @@ from nad.report.erasing import spread as spread_of
 from nad.results import read_json
 
 
+EMBEDDED = "signs"  # images that the paper has no number for
+
+
 def _cells(grid: str) -> Iterator[dict[str, Any]]:
     content = grids.content(grid)
     return (content.get("defaults", {}) | entry for entry in content["cell"])
@@ -68,7 +71,7 @@ def by_victim(zoo: Path, extras: Path) -> str:
             cost = f"{100 * (_after(zoo / more['clean'])['acc'] - after['acc']):.2f}"
             floor, strength = _percent(more["floor"]["asr"]), _strength(more)
         name = spec.partition(":")[0]
-        theirs = paper.get(name if name in searched else spec, "")
+        theirs = "" if cell["data"] == EMBEDDED else paper.get(name if name in searched else spec, "")
         attack = f"`{spec}`" if spec else "none"
         entries = cell["name"], attack, _percent(after["acc"]), cost, _percent(after["asr"]), theirs, floor, strength
         lines.append(f"| {' | '.join(entries)} |")
