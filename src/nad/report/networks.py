@@ -12,7 +12,6 @@ from nad.paper import published
 from nad.report.erasing import spread as spread_of
 from nad.results import read_json
 
-
 EMBEDDED = "signs"  # images that the paper has no number for
 
 
