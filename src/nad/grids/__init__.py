@@ -1,8 +1,8 @@
 """Grids as plain data: what is to be done, and how its tables are laid out. A grid is a TOML file.
 
 `[[cell]]` is a network to train. `[[method]]` is an eraser that is tried on every victim of `[defaults]`, or its own,
-with every seed, every clean fraction and every `x`, which its name and specification may show (`{x}`, or `{500x}` for
-500 times x); `unflipped` names data whose images no method may flip. `like` takes the entries of another grid, or those
+with every seed, every clean fraction, every `x` and every combination of what `vary` lists, which its name and
+specification may show (`{x}`, or `{500x}` for 500 times x); `unflipped` names data whose images no method may flip. `like` takes the entries of another grid, or those
 that `pick` names, and its defaults where it has none itself. `[table]` says what a report compares with what.
 """
 
@@ -169,7 +169,7 @@ def layout(name: str) -> Layout:
 
 
 _NEEDED = {"name", "method", "victims", "seeds"}
-_KNOWN = {f.name for f in fields(Planned)} - {"label", "victim", "seed"} | _NEEDED | {"suffix"}
+_KNOWN = {f.name for f in fields(Planned)} - {"label", "victim", "seed"} | _NEEDED | {"suffix", "vary"}
 
 
 def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
@@ -181,12 +181,15 @@ def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
     own = {key: entry[key] for key in ("line", "reactivate", "clean_teacher", "core", "gpu") if key in entry}
     fractions, places = _listed(entry.get("clean", CLEAN)), _listed(entry.get("x"))
     victims = [victim + entry.get("suffix", "") for victim in entry["victims"]]
-    for clean, x, seed, victim in itertools.product(fractions, places, entry["seeds"], victims):
-        paper = _filled(entry.get("paper", ""), x).replace("{attack}", attack(victim))
+    varied = entry.get("vary", {})
+    combined = [dict(zip(varied, values)) for values in itertools.product(*map(_listed, varied.values()))]
+    for clean, x, more, seed, victim in itertools.product(fractions, places, combined, entry["seeds"], victims):
+        shown = more if x is None else more | {"x": x}
+        paper = _filled(entry.get("paper", ""), shown).replace("{attack}", attack(victim))
         yield Planned(
-            label=_filled(entry["name"], x),
+            label=_filled(entry["name"], shown),
             victim=victim,
-            method=_filled(entry["method"], x),
+            method=_filled(entry["method"], shown),
             seed=seed,
             clean=clean,
             paper=paper if paper and clean == CLEAN else None,
@@ -199,13 +202,13 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _filled(text: str, x: float | None) -> str:
-    """`text` with `{x}` and multiples of it, such as `{500x}`, as numbers."""
+def _filled(text: str, shown: Mapping[str, float]) -> str:
+    """`text` with the names of numbers in braces, and multiples of them such as `{500x}`, as numbers."""
 
     def number(match: re.Match[str]) -> str:
-        return f"{float(match[1] or 1) * (x or 0):g}"
+        return f"{float(match[1] or 1) * shown[match[2]]:g}" if match[2] in shown else match[0]
 
-    return text if x is None else re.sub(r"\{([\d.]*)x\}", number, text)
+    return re.sub(r"\{([\d.]*)([a-z]+)\}", number, text)
 
 
 def attack(victim: str) -> str:
