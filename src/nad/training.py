@@ -239,17 +239,19 @@ def displaced(model: nn.Module, rho: float) -> Iterator[None]:
     The step is rho * w^2 g / || |w| g || (Kwon et al., "ASAM", ICML 2021, without its eta); after, the weights are as
     before to the bit.
     """
-    moved = [(p, p.grad, p.detach().clone()) for p in model.parameters() if p.grad is not None]
-    with torch.no_grad():
-        length = torch.stack([(weight * slope).norm() for _, slope, weight in moved]).norm()
-        for parameter, slope, weight in moved:
-            parameter.add_(weight.square() * slope * (rho / (length + 1e-12)))
+    moved: list[Tensor] = [p for p in model.parameters() if p.grad is not None]
+    slopes: list[Tensor] = [p.grad for p in moved if p.grad is not None]
+    weights = [p.detach().clone() for p in moved]
+    with torch.no_grad():  # all parameters at once: one by one, these are more launches on a GPU than the network's own
+        length = torch.stack(torch._foreach_norm(torch._foreach_mul(weights, slopes))).norm()
+        steps = torch._foreach_mul(torch._foreach_mul(weights, weights), slopes)
+        torch._foreach_mul_(steps, rho / (length + 1e-12))
+        torch._foreach_add_(moved, steps)
     try:
         yield
     finally:
         with torch.no_grad():
-            for parameter, _, weight in moved:
-                parameter.copy_(weight)
+            torch._foreach_copy_(moved, weights)
 
 
 def predictions(model: nn.Module, images: ImageSet, run: Run) -> Tensor:

@@ -116,6 +116,26 @@ def test_an_anchor_keeps_the_answers_and_none_is_no_anchor(model, images):
         quick("nad:anchor=-1")
 
 
+def test_a_student_that_starts_as_its_teacher_is_anchored_to_the_given_network(model, images):
+    """With a rate too small to move anything it is its teacher, whose answers are not those that the anchor asks for."""
+    teacher = "finetune:lr=0.1,epochs=3,batch=32,augment=none"
+    how = "lr=1e-9,epochs=1,batch=32,augment=none"
+    taught = quick(teacher)(model, images, RUN).model
+    started = quick(f"nad:teacher=({teacher}),start=teacher,beta=0,anchor=1,{how}")(model, images, RUN)
+    named = quick(f"nad:teacher=({teacher}),start=({teacher}),beta=0,anchor=1,{how}")(model, images, RUN)
+    parameters = [torch.cat([p.flatten() for p in net.parameters()]) for net in (taught, started.model, named.model)]
+    assert (parameters[0] - parameters[1]).abs().max() < 1e-6
+    assert torch.equal(parameters[1], parameters[2])
+    x = images.pixels.float() / 255
+    with torch.no_grad():
+        apart = softened_divergence(taught.train()(x), model.eval()(x)).item()
+    assert started.history[0]["anchor"] == pytest.approx(apart, rel=0.3)
+    assert apart > 0.01, "a student anchored to itself would begin at 0"
+    with pytest.raises(NadError, match="start=teacher needs a teacher of the given network's architecture"):
+        other = "teacher=(scratch:epochs=1,batch=32),teacher_model=wrn-10-2"
+        quick(f"nad:{other},start=teacher,beta=1,{how}")(model, images, RUN)
+
+
 def test_the_teacher_is_frozen(model, images):
     teacher = create("wrn-10-1", 12, seed=9)
     before = weights(teacher)

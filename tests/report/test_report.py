@@ -337,6 +337,20 @@ def test_an_x_fills_names_and_specifications_and_fractions_are_an_axis(tmp_path)
     assert found == {5: "T1/badnets/nad", 20: None}, "the paper's tables are of 5 %"
 
 
+def test_what_varies_is_combined(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        '[[method]]\nname = "nad-{lr}-x{k}"\nmethod = "nad:lr={lr},beta={500k}"\nseeds = [0]\n'
+        'victims = ["badnets-cifar10"]\nvary = { lr = [0.01, 0.1], k = [1, 3] }'
+    )
+    found = {plan.label: plan.method for plan in grids.planned(str(path))}
+    assert list(found) == ["nad-0.01-x1", "nad-0.01-x3", "nad-0.1-x1", "nad-0.1-x3"]
+    assert found["nad-0.1-x3"] == "nad:lr=0.1,beta=1500"
+    path.write_text(path.read_text().replace("-x{k}", ""))
+    with pytest.raises(NadError, match="twice; give each method, and each x, a name of its own"):
+        grids.planned(str(path))
+
+
 def test_entries_without_spread_have_none():
     assert str(Entry(1.0)) == "1.00"
     assert json.dumps({"d": Entry(1.0).difference}) == '{"d": null}'

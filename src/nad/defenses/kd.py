@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nad.data.images import ImageSet
-from nad.defenses.base import DEFENSES, Outcome
+from nad.defenses.base import DEFENSES, Outcome, working_copy
 from nad.defenses.distillation import softened_divergence
 from nad.defenses.taught import Taught, gentler
 from nad.errors import NadError
@@ -50,6 +50,7 @@ class KD(Taught):
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         teacher = self.taught(model, images, run).model
+        student = working_copy(self.begun(model, teacher, images, run))
         teacher.to(run.torch_device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
         def step(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -60,4 +61,4 @@ class KD(Taught):
             kl = softened_divergence(out, wanted, self.temperature)
             return {"loss": (1 - self.weight) * ce + self.weight * kl, "ce": ce, "kl": kl}
 
-        return Outcome(model, self, fit(model, images, self.how(), run, step, name="distilling"))
+        return Outcome(student, self, fit(student, images, self.how(), run, step, name="distilling"))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nad.attention import Form, Operator
 from nad.data.images import ImageSet
-from nad.defenses.base import DEFENSES, Defense, Outcome, working_copy
+from nad.defenses.base import DEFENSES, Outcome, working_copy
 from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, right
 from nad.defenses.distillation import Lesson, Taps, base_betas, find_taps
 from nad.defenses.taught import Taught, gentler
@@ -21,6 +21,19 @@ from nad.training import AfterEpoch, fit
 
 Beta = tuple[float, ...]
 MULTIPLIERS = tuple(2.0**k for k in range(-2, 7))  # of the base betas, from gentle to aggressive
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The networks of one distillation; none of them is changed.
+
+    Args:
+        given: the untrusted network. start: what the student starts as. teacher: none where nothing is distilled.
+    """
+
+    given: nn.Module
+    start: nn.Module
+    teacher: nn.Module | None = None
 
 
 @DEFENSES.register("nad")
@@ -43,10 +56,9 @@ class NAD(Taught):
     attention: Operator = option("sum", "sum, mean (the same after normalising), raw: the activation itself")
     p: float = option(2.0, "exponent of the attention map")
     stages: tuple[str, ...] | None = option(None, "module names to tap; found by probing where nothing is said")
-    start: Defense | None = option(None, "what makes the network that the student starts as; none is the given one")
     stop: Literal["never", "early"] = option("never", "early chooses the number of epochs on held-out images")
     anchor: float | None = option(
-        None, "weight of the softened answers that the student gave before, to keep what it knows; none is without"
+        None, "weight of the softened answers that the given network gives, to keep what it knows; none is without"
     )
     rounds: int = option(1, "students one after another, each with a teacher made of the one before (Appendix G)")
 
@@ -65,56 +77,57 @@ class NAD(Taught):
 
     @property
     def distils(self) -> bool:
-        """Whether any term has a weight; without one no teacher is made and this is fine-tuning."""
+        """Whether any term has a weight; without one this is fine-tuning."""
         return not isinstance(self.beta, tuple) or max(self.beta) > 0
+
+    @property
+    def needs_teacher(self) -> bool:
+        return self.distils or self.start == "teacher"
 
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         self.enough(images)
         if not (self.chooses_beta or self.chooses_lr or self.stop == "early"):
             return self, {}
         parts = self.held_out(images, run)
-        teachers = [self.taught(model, fold.kept, run) for fold in parts] if self.distils else []
-        students = [self.started(model, fold.kept, run) for fold in parts]
+        teachers = [self.taught(model, fold.kept, run) for fold in parts] if self.needs_teacher else []
+        nets: list[nn.Module | None] = [t.model for t in teachers] or [None] * len(parts)
+        casts = [self.cast(model, net, fold.kept, run) for net, fold in zip(nets, parts)]
         method, notes = self, {}
         if teachers and teachers[0].method is not self:  # the teacher's own choices are made once, then kept
             method, notes = replace(method, teacher=teachers[0].method), {"teacher": teachers[0].notes}
         if self.chooses_lr:
             method = replace(method, lr=gentler(teachers[0].method if teachers else None))
         if self.chooses_beta:
-            pairs = [(s, t.model) for s, t in zip(students, teachers)]
-            method, notes["beta"] = method._with_chosen_beta(model, parts, pairs, run)
+            method, notes["beta"] = method._with_chosen_beta(parts, casts, run)
         if self.stop == "early":
-            nets: list[Any] = [t.model for t in teachers] or [None] * len(parts)
-            pool = {id(fold): (begun, net) for fold, begun, net in zip(parts, students, nets)}
+            pool = {id(fold): cast for fold, cast in zip(parts, casts)}
             epochs, notes["epochs"] = epochs_by_early_stopping(
-                lambda fold, watch: method.student(*pool[id(fold)], fold.kept, run, watch), parts, run
+                lambda fold, watch: method.student(pool[id(fold)], fold.kept, run, watch), parts, run
             )
             method = replace(method, epochs=epochs, stop="never")
         return method, notes
 
-    def _with_chosen_beta(
-        self, model: nn.Module, parts: list[Fold], pairs: list[tuple[nn.Module, nn.Module]], run: Run
-    ) -> tuple[Self, dict[str, Any]]:
+    def _with_chosen_beta(self, parts: list[Fold], casts: list[Cast], run: Run) -> tuple[Self, dict[str, Any]]:
         """The largest multiple of the base betas whose drop is not significantly above `max_drop` (Section 4.3).
 
         Args:
-            pairs: for each of `parts`, what the student starts as, and its teacher.
+            casts: for each of `parts`, the networks.
         """
-        taps = self.taps(*pairs[0], parts[0].kept, run)
+        taps = self.taps(casts[0].start, casts[0].teacher or casts[0].given, parts[0].kept, run)
         base = base_betas(taps, self.loss, self.attention)
 
         def trial(multiplier: float) -> tuple[Tensor, dict[str, Any]]:
             candidate = replace(self, beta=tuple(multiplier * b for b in base))
             answers, ends = [], []
-            for fold, pair in zip(parts, pairs):
-                net, history, _ = candidate.student(*pair, fold.kept, run)
+            for fold, cast in zip(parts, casts):
+                net, history, _ = candidate.student(cast, fold.kept, run)
                 answers.append(right(net, [fold.held], run))
                 ends.append(history[-1])
             return torch.cat(answers), {
                 k: sum(e[k] for e in ends) / len(ends) for k in ends[0] if k[:2] in ("ce", "d_")
             }
 
-        given, (tuned, _) = right(model, [fold.held for fold in parts], run), trial(0.0)
+        given, (tuned, _) = right(casts[0].given, [fold.held for fold in parts], run), trial(0.0)
         reference = min(given, tuned, key=lambda answers: int(answers.sum()))
         multiplier, note = most_aggressive(MULTIPLIERS, trial, reference, self.allowed_drop, paired=True)
         note |= {
@@ -131,11 +144,13 @@ class NAD(Taught):
         return replace(self, beta=tuple(multiplier * b for b in base)), note
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
-        student = self.started(model, images, run)
+        student = model
         for number in range(self.rounds):
             here = run.child(f"round {number}") if number else run
-            teacher = self.taught(student if number else model, images, here) if self.distils else None
-            student, history, taps = self.student(student, teacher.model if teacher else None, images, here)
+            teacher = self.taught(student, images, here) if self.needs_teacher else None
+            net = teacher.model if teacher else None
+            cast = Cast(model, student, net) if number else self.cast(model, net, images, here)
+            student, history, taps = self.student(cast, images, here)
         notes: dict[str, Any] = {}
         if teacher and self.teacher_checkpoint:
             notes["teacher_weights"] = weights_fingerprint(teacher.model)
@@ -143,9 +158,9 @@ class NAD(Taught):
             notes |= {"stages": [s.name for s in taps.student], "dropped_stages": list(taps.dropped)}
         return Outcome(student, self, history, notes)
 
-    def started(self, model: nn.Module, images: ImageSet, run: Run) -> nn.Module:
-        """What the student starts as."""
-        return self.start(model, images, run).model if self.start else model
+    def cast(self, given: nn.Module, teacher: nn.Module | None, images: ImageSet, run: Run) -> Cast:
+        """The networks of one distillation, with what the student starts as."""
+        return Cast(given, self.begun(given, teacher, images, run), teacher)
 
     def taught(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         """The teacher, made from `model` and `images` or loaded."""
@@ -158,13 +173,13 @@ class NAD(Taught):
         return find_taps(model, teacher, images, run, self.attention, self.p, self.stages, weights)
 
     def student(
-        self, model: nn.Module, teacher: nn.Module | None, images: ImageSet, run: Run, watch: AfterEpoch | None = None
+        self, cast: Cast, images: ImageSet, run: Run, watch: AfterEpoch | None = None
     ) -> tuple[nn.Module, list[dict[str, Any]], Taps | None]:
-        """A copy of `model` trained on `images`, with the teacher's attention where there is a teacher."""
-        student = working_copy(model)
-        lesson = self.lesson(student, teacher, images, run)
+        """What the student starts as, trained on `images`, with the teacher's attention where there is a teacher."""
+        student = working_copy(cast.start)
+        lesson = self.lesson(student, cast.teacher, images, run)
         if self.anchor:
-            lesson = replace(lesson, anchor=(copy.deepcopy(model), self.anchor))
+            lesson = replace(lesson, anchor=(copy.deepcopy(cast.given), self.anchor))
         if lesson.empty:
             return student, fit(student, images, self.how(), run, after_epoch=watch, name="fine-tuning"), None
         with lesson.step(student, run) as step:

@@ -8,6 +8,7 @@ from torch import nn
 from nad.data.images import ImageSet
 from nad.defenses.base import Defense, Outcome
 from nad.defenses.choosing import SMALL
+from nad.defenses.distillation import same_architecture
 from nad.defenses.finetune import Finetune
 from nad.defenses.scratch import Scratch
 from nad.defenses.trained import Sharpened, Trained
@@ -28,6 +29,9 @@ class Taught(Sharpened):
     )
     teacher_checkpoint: str | None = option(None, "a file with the teacher instead", local=True)
     teacher_model: str | None = option(None, "the teacher's architecture (with teacher_checkpoint or teacher=scratch)")
+    start: Literal["teacher"] | Defense | None = option(
+        None, "what makes the network that the student starts as, or teacher, a copy of it; none is the given one"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,6 +52,22 @@ class Taught(Sharpened):
         if isinstance(method, Scratch) and self.teacher_model:
             method = replace(method, model=self.teacher_model)
         return method(model, images, run)  # the run's own seed: the teacher is what the same method gives alone
+
+    def begun(self, given: nn.Module, teacher: nn.Module | None, images: ImageSet, run: Run) -> nn.Module:
+        """What the student starts as; not a copy.
+
+        Raises:
+            NadError: it is to start as a teacher of another architecture.
+        """
+        if isinstance(self.start, Defense):
+            return self.start(given, images, run).model
+        if self.start is None or teacher is None:
+            return given
+        if not same_architecture(given, teacher):
+            raise NadError(
+                f"{self.spec_name}: start=teacher needs a teacher of the given network's architecture; name another"
+            )
+        return teacher
 
 
 def gentler(teacher: Defense | None) -> float:
