@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nad.data.augment import Augmentation
-from nad.data.batches import Epoch, batches, channels_last, in_order
+from nad.data.batches import AT_ONCE, Epoch, batches, channels_last, in_order
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.forward import evaluating, statistics_kept
@@ -263,23 +263,29 @@ def predictions(model: nn.Module, images: ImageSet, run: Run) -> Tensor:
     return torch.cat(outputs).cpu()
 
 
-def re_estimated(model: nn.Module, images: ImageSet, run: Run) -> nn.Module:
+def re_estimated(model: nn.Module, images: ImageSet, run: Run, augment: tuple[str, ...] = ()) -> nn.Module:
     """`model`, in eval mode, with BatchNorm statistics of `images` alone.
 
     They are means over batches in a random order, weighted by their size: of one batch exact, of several without the
     variance between them.
+
+    Args:
+        augment: that of the training. A network that was trained on crops loses points of accuracy with statistics of
+            images without their black borders.
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     given = [(layer, layer.momentum) for layer in layers]
     device, seen = run.torch_device, 0
-    images = images.subset(torch.randperm(len(images), generator=run.generator("statistics")))  # not class by class
+    augmentation, draws = Augmentation.parse(augment), run.generator("statistics")
+    order = torch.randperm(len(images), generator=draws)  # not class by class
+    drawn = Epoch(order, augmentation.draw(len(images), images.size, draws), AT_ONCE)
     model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     for layer in layers:
         layer.reset_running_stats()
         layer.train()
     try:
         with run.inference():
-            for x, _ in in_order(images.to(device), device):
+            for x, _ in batches(images.to(device), drawn, augmentation, device):
                 seen += len(x)
                 for layer in layers:
                     layer.momentum = len(x) / seen

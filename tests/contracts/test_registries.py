@@ -33,7 +33,6 @@ QUICK = {
     "restarts": "2",
     "network": "wrn-10-1",
     "folds": "1",
-    "threshold": "0.999",
     "t": "0.3",
     "ratio": "0.25",
     "u": "0.5",

@@ -65,7 +65,7 @@ def test_full_masks_and_no_change_leave_the_network_as_it_is(images):
     with torch.no_grad():
         assert torch.equal(scaled(model, ones, x), model(x))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    assert prune(model, ones, 1.0) == 0
+    assert prune(model, ones, 0.0) == 0
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -73,7 +73,7 @@ def test_anp_weighs_the_clean_loss_against_the_changed_one(images):
     """With eps=0 both losses are the clean one, so that alpha makes no difference; with eps it does."""
 
     def masks(alpha: float, eps: float) -> torch.Tensor:
-        method = DEFENSES.create(f"anp:steps=3,batch=32,threshold=0.1,alpha={alpha},eps={eps}")
+        method = DEFENSES.create(f"anp:steps=3,batch=32,ratio=0.1,alpha={alpha},eps={eps}")
         return torch.cat(list(method.masks(create("wrn-10-1", 4), images, RUN).values()))
 
     assert torch.allclose(masks(0.0, 0.0), masks(1.0, 0.0), atol=1e-6)
@@ -81,19 +81,32 @@ def test_anp_weighs_the_clean_loss_against_the_changed_one(images):
     assert not torch.allclose(masks(0.0, 0.4), masks(0.0, 0.0), atol=1e-3)
 
 
-def test_pruning_sets_the_scales_below_the_threshold_to_zero_and_nothing_else():
+def test_pruning_sets_the_scales_of_the_lowest_masks_to_zero_and_nothing_else():
     model = create("wrn-10-1", 4)
     names = scales(model, "anp")
     parameters = dict(model.named_parameters())
     masks = {n: torch.ones_like(parameters[n]) for n in names}
-    masks[names[0]][[1, 3]] = torch.tensor([0.2, 0.299])
-    masks[names[1]][0] = 0.3
+    masks[names[0]][[1, 3]] = torch.tensor([0.2, 0.0])
+    masks[names[1]][[0, 2]] = 0.0
+    channels = sum(len(mask) for mask in masks.values())
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    assert prune(model, masks, 0.3) == 2
-    changed = {k: (v != before[k]).nonzero().flatten().tolist() for k, v in model.state_dict().items()}
-    assert {k: v for k, v in changed.items() if v} == {names[0]: [1, 3]}
-    assert parameters[names[0]][[1, 3]].tolist() == [0, 0]
     assert prune(model, masks, 0.0) == 0
+    assert prune(model, masks, 2 / channels) == 2, "equal masks go in the network's order"
+    assert prune(model, masks, 3 / channels) == 3
+    changed = {k: (v != before[k]).nonzero().flatten().tolist() for k, v in model.state_dict().items()}
+    assert {k: v for k, v in changed.items() if v} == {names[0]: [3], names[1]: [0, 2]}
+    assert parameters[names[1]][[0, 2]].tolist() == [0, 0]
+    assert prune(model, masks, 4 / channels) == 4
+    assert parameters[names[0]][1] == 0
+
+
+def test_single_channels_are_tried_first(images, monkeypatch):
+    """In a small network one channel may carry the backdoor, and a dozen what it knows."""
+    method, model = DEFENSES.create("rnp:folds=1,max_drop=0.99"), create("wrn-10-1", 4)
+    parameters = dict(model.named_parameters())
+    monkeypatch.setattr(type(method), "masks", lambda *a: {n: parameters[n] * 0 for n in scales(model, "rnp")})
+    curve = method.settled(model, images, RUN)[1]["ratio"]["curve"]
+    assert [entry["pruned"] for entry in curve[:6]] == [0, 1, 2, 3, 4, 6]
 
 
 class Two(nn.Module):
@@ -122,7 +135,7 @@ def test_anps_change_of_the_weights_rises_the_loss_the_most():
     model = Watched()
     with torch.no_grad():
         model.bn.bias.fill_(0.5)
-    method = DEFENSES.create("anp:steps=1,eps=0.4,threshold=0.1,augment=none,batch=32")
+    method = DEFENSES.create("anp:steps=1,eps=0.4,ratio=0.1,augment=none,batch=32")
     masks = method.masks(model, images, RUN)
     start, clean, changed = seen[0], seen[1], seen[2]
     assert torch.equal(clean[0], torch.ones(2))
@@ -133,7 +146,7 @@ def test_anps_change_of_the_weights_rises_the_loss_the_most():
 
 
 def test_rnp_masks_what_relearning_does_without(images):
-    method = DEFENSES.create("rnp:epochs=2,unlearn_epochs=2,threshold=0.5,batch=32")
+    method = DEFENSES.create("rnp:epochs=2,unlearn_epochs=2,ratio=0.5,batch=32")
     masks = method.masks(create("wrn-10-1", 4), images, RUN)
     values = torch.cat([m.flatten() for m in masks.values()])
     assert values.min() >= 0
@@ -169,7 +182,7 @@ class Dropping(nn.Module):
         return self.fc(self.layers(x))
 
 
-@pytest.mark.parametrize("spec", ["anp:steps=3,batch=32,threshold=0.5", "rnp:epochs=2,unlearn_epochs=1,threshold=0.5"])
+@pytest.mark.parametrize("spec", ["anp:steps=3,batch=32,ratio=0.5", "rnp:epochs=2,unlearn_epochs=1,ratio=0.5"])
 def test_what_dropout_draws_comes_from_the_seed_too(spec, images):
     method, model = DEFENSES.create(spec), Dropping()
     kept = torch.get_rng_state()
@@ -180,13 +193,13 @@ def test_what_dropout_draws_comes_from_the_seed_too(spec, images):
     assert all(torch.equal(mask, two[name]) for name, mask in one.items())
 
 
-def test_a_threshold_that_leaves_nothing_is_refused(images, monkeypatch):
-    method, model = DEFENSES.create("rnp:threshold=0.5"), create("wrn-10-1", 4)
+def test_a_ratio_that_leaves_nothing_is_refused(images, monkeypatch):
+    method, model = DEFENSES.create("rnp:ratio=0.9999"), create("wrn-10-1", 4)
     parameters = dict(model.named_parameters())
     nothing = {name: torch.zeros_like(parameters[name]) for name in scales(model, "rnp")}
     monkeypatch.setattr(type(method), "masks", lambda *a: nothing)
-    with pytest.raises(NadError, match=r"threshold=0.5 prunes every channel; choose a lower one"):
+    with pytest.raises(NadError, match=r"rnp: ratio=0.9999 prunes every channel; choose a lower one"):
         method(model, images, RUN)
     for name in ("anp", "rnp"):
-        with pytest.raises(NadError, match=rf"{name}: expected threshold in \[0, 1\], got 1.5"):
-            DEFENSES.create(f"{name}:threshold=1.5")
+        with pytest.raises(NadError, match=rf"{name}: expected ratio in \[0, 1\), got 1"):
+            DEFENSES.create(f"{name}:ratio=1")

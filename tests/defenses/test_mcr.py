@@ -76,16 +76,13 @@ def test_only_the_middle_is_trained_and_t_is_drawn_for_every_pass():
 
 @pytest.mark.parametrize("batch", [7, 16, 40])
 def test_statistics_are_those_of_all_images_however_they_are_cut(batch, monkeypatch):
-    from nad.data import batches as module
-
     images = ImageSet(
         torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)),
         torch.arange(40) % 4,
         tuple("abcd"),
     )
     model = nn.Sequential(nn.BatchNorm2d(3, momentum=0.3), nn.Flatten(), nn.Linear(192, 4))
-    in_order = module.in_order
-    monkeypatch.setattr("nad.training.in_order", lambda images, device: in_order(images, device, batch))
+    monkeypatch.setattr("nad.training.AT_ONCE", batch)
     found = re_estimated(model, images, RUN)[0]
     pixels = images.pixels.float() / 255
     assert torch.allclose(found.running_mean, pixels.mean((0, 2, 3)), atol=1e-5)
@@ -94,6 +91,15 @@ def test_statistics_are_those_of_all_images_however_they_are_cut(batch, monkeypa
     assert torch.allclose(found.running_var, variance, atol=1e-5)
     assert found.momentum == 0.3
     assert not found.training
+
+
+def test_statistics_of_crops_have_their_black_borders():
+    """White images of 8 pixels move by -1, 0 or 1 either way: of each side an expected 2/3 of an eighth turns black."""
+    images = ImageSet(torch.full((3000, 3, 8, 8), 255, dtype=torch.uint8), torch.arange(3000) % 2, ("a", "b"))
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert re_estimated(model, images, RUN)[0].running_mean.tolist() == pytest.approx([1] * 3)
+    cropped = re_estimated(model, images, RUN, ("crop",))[0].running_mean
+    assert cropped.tolist() == pytest.approx([(1 - 2 / 3 / 8) ** 2] * 3, abs=0.005)
 
 
 def test_the_curves_accuracy_is_kept_and_t_is_chosen(tmp_path):
@@ -105,7 +111,7 @@ def test_the_curves_accuracy_is_kept_and_t_is_chosen(tmp_path):
     assert outcome.method.t == 0.5
     ended = DEFENSES.create("mcr:epochs=1,batch=16,t=1,end=(finetune:lr=0.1,epochs=1,batch=16)")
     tuned = DEFENSES.create("finetune:lr=0.1,epochs=1,batch=16")(model, images, RUN).model
-    tuned = re_estimated(copy.deepcopy(tuned), images, RUN).state_dict()
+    tuned = re_estimated(copy.deepcopy(tuned), images, RUN, ended.how().augment).state_dict()
     at_the_end = ended(model, images, RUN).model.state_dict()
     assert all(torch.allclose(v.float(), tuned[k].float(), atol=1e-5) for k, v in at_the_end.items())
 

@@ -117,7 +117,7 @@ def test_an_anchor_keeps_the_answers_and_none_is_no_anchor(model, images):
 
 
 def test_a_student_that_starts_as_its_teacher_is_anchored_to_the_given_network(model, images):
-    """With a rate too small to move anything it is its teacher, whose answers are not those that the anchor asks for."""
+    """With a rate too small to move anything it is its teacher, whose answers are not those that are asked for."""
     teacher = "finetune:lr=0.1,epochs=3,batch=32,augment=none"
     how = "lr=1e-9,epochs=1,batch=32,augment=none"
     taught = quick(teacher)(model, images, RUN).model
@@ -131,8 +131,8 @@ def test_a_student_that_starts_as_its_teacher_is_anchored_to_the_given_network(m
         apart = softened_divergence(taught.train()(x), model.eval()(x)).item()
     assert started.history[0]["anchor"] == pytest.approx(apart, rel=0.3)
     assert apart > 0.01, "a student anchored to itself would begin at 0"
+    other = "teacher=(scratch:epochs=1,batch=32),teacher_model=wrn-10-2"
     with pytest.raises(NadError, match="start=teacher needs a teacher of the given network's architecture"):
-        other = "teacher=(scratch:epochs=1,batch=32),teacher_model=wrn-10-2"
         quick(f"nad:{other},start=teacher,beta=1,{how}")(model, images, RUN)
 
 

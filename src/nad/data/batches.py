@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from nad.data.augment import Augmentation, Draws
 from nad.data.images import ImageSet
 
+AT_ONCE = 500  # images of a batch that no gradient is taken of
 WORKERS = 2  # decoding processes for a set that does not fit in memory
 
 
@@ -55,7 +56,7 @@ def batches(images: ImageSet, epoch: Epoch, augmentation: Augmentation, device: 
         yield batch.float().div_(255), labels[order[start:end]]
 
 
-def in_order(images: ImageSet, device: torch.device, batch: int = 500) -> Iterator[tuple]:
+def in_order(images: ImageSet, device: torch.device, batch: int = AT_ONCE) -> Iterator[tuple]:
     """The whole set in its own order, without augmentation: for evaluation."""
     yield from batches(images, Epoch(torch.arange(len(images)), Draws(), batch), Augmentation(), device)
 

@@ -24,9 +24,11 @@ class ANP(Masked):
 
     Source: Wu and Wang, "Adversarial Neuron Pruning Purifies Backdoored Deep Models", NeurIPS 2021, Algorithm 1; 2,000
     steps of 128 images, eps 0.4, alpha 0.2, SGD at 0.2 with momentum 0.9. Deviations: changes stay within
-    eps, as in Equation 5, where the released code's do not; the threshold is chosen on held-out clean images and not by
-    the attack's success.
+    eps, as in Equation 5, where the released code's do not; how many channels are pruned is chosen on held-out clean
+    images and not by the attack's success.
     """
+
+    version = 2
 
     eps: float = option(0.4, "the most that a channel's scale or bias is changed, relative to itself")
     alpha: float = option(0.2, "weight of the clean loss, in [0, 1]")

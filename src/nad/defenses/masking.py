@@ -21,7 +21,7 @@ from nad.models.forward import statistics_kept
 from nad.registry import option
 from nad.runtime import Run
 
-THRESHOLDS = tuple(i / 20 for i in range(20))  # from gentle (nothing is pruned) to aggressive
+COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # channels that may be pruned
 
 Masks = dict[str, Tensor]
 
@@ -30,15 +30,17 @@ Masks = dict[str, Tensor]
 class Masked(Judged):
     """A defense that learns a mask in [0, 1] for every BatchNorm channel and prunes the lowest. It writes `masks`."""
 
-    threshold: float | Literal["auto"] = option("auto", "prune masks below it; auto chooses it on held-out images")
+    ratio: float | Literal["auto"] = option(
+        "auto", "part of the channels that is pruned, lowest masks first; auto chooses it on held-out images"
+    )
     lr: float = option(0.2, "of the masks")
     batch: int = option(128, "images a step")
     augment: tuple[str, ...] | None = option(None, "list of crop, flip, cutoutN; crop and flip where nothing is said")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.threshold != "auto" and not 0 <= self.threshold <= 1:
-            raise NadError(f"{self.spec_name}: expected threshold in [0, 1], got {self.threshold:g}")
+        if self.ratio != "auto" and not 0 <= self.ratio < 1:
+            raise NadError(f"{self.spec_name}: expected ratio in [0, 1), got {self.ratio:g}")
         if self.batch < 1 or not self.lr > 0:
             raise NadError(f"{self.spec_name}: expected batch >= 1 and lr > 0, got {self.batch} and {self.lr:g}")
         Augmentation.parse(self.augmentation)
@@ -52,30 +54,33 @@ class Masked(Judged):
         raise NotImplementedError
 
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
-        scales(model, self.spec_name)
-        if self.threshold != "auto":
+        names = scales(model, self.spec_name)
+        if self.ratio != "auto":
             return self, {}
+        parameters = dict(model.named_parameters())
+        channels = sum(parameters[name].numel() for name in names)
         parts = self.held_out(images, run)
         learned = [self.masks(copy.deepcopy(model), fold.kept, run) for fold in parts]
 
-        def trial(threshold: float) -> tuple[Tensor, dict[str, Any]]:
-            answers, counts = [], []
+        def trial(ratio: float) -> tuple[Tensor, dict[str, Any]]:
+            answers, pruned = [], 0
             for fold, masks in zip(parts, learned):
                 net = copy.deepcopy(model)
-                counts.append(prune(net, masks, threshold))
+                pruned = prune(net, masks, ratio)
                 answers.append(right(net, [fold.held], run))
-            return torch.cat(answers), {"pruned": counts}
+            return torch.cat(answers), {"pruned": pruned}
 
         reference = right(model, [fold.held for fold in parts], run)
-        threshold, note = most_aggressive(THRESHOLDS, trial, reference, self.allowed_drop)
-        return replace(self, threshold=threshold), {"threshold": note}
+        ratios = [count / channels for count in COUNTS if count < channels]
+        ratio, note = most_aggressive(ratios, trial, reference, self.allowed_drop)
+        return replace(self, ratio=ratio), {"ratio": note}
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
-        assert self.threshold != "auto"
+        assert self.ratio != "auto"
         masks = self.masks(copy.deepcopy(model), images, run)
-        count = prune(model, masks, self.threshold)
+        count = prune(model, masks, self.ratio)
         if count == sum(mask.numel() for mask in masks.values()):
-            raise NadError(f"{self.spec_name}: threshold={self.threshold:g} prunes every channel; choose a lower one")
+            raise NadError(f"{self.spec_name}: ratio={self.ratio:g} prunes every channel; choose a lower one")
         return Outcome(model, self, notes={"pruned": count})
 
     def learned(
@@ -131,12 +136,16 @@ def scaled(model: nn.Module, factors: Mapping[str, Tensor], x: Tensor) -> Tensor
         return functional_call(model, changed, (x,)).float()
 
 
-def prune(model: nn.Module, masks: Masks, threshold: float) -> int:
-    """Set to 0, in place, every scale whose mask is below `threshold`; how many those are."""
-    parameters, count = dict(model.named_parameters()), 0
+def prune(model: nn.Module, masks: Masks, ratio: float) -> int:
+    """Set to 0, in place, the scales with the lowest masks, `ratio` of all; how many those are.
+
+    Equal masks, such as the many that end at 0, go in the network's order, as in the methods' released code.
+    """
+    parameters = dict(model.named_parameters())
+    values = torch.cat([mask.flatten().cpu() for mask in masks.values()])
+    lowest = torch.zeros(len(values), dtype=torch.bool)
+    lowest[values.argsort(stable=True)[: round(ratio * len(values))]] = True
     with torch.no_grad():
-        for name, mask in masks.items():
-            gone = (mask < threshold).to(parameters[name].device)
-            parameters[name][gone] = 0
-            count += int(gone.sum())
-    return count
+        for name, gone in zip(masks, lowest.split([mask.numel() for mask in masks.values()])):
+            parameters[name][gone.to(parameters[name].device)] = 0
+    return int(lowest.sum())

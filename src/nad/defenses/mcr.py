@@ -36,6 +36,8 @@ class MCR(Trained):
     where it is not given.
     """
 
+    version = 2
+
     epochs: int | None = option(100, "passes over the clean images")
     lr: float | Literal["auto"] | None = option(0.01, "first learning rate")
     schedule: Schedule | None = option("flat", "how the learning rate falls")
@@ -64,7 +66,7 @@ class MCR(Trained):
         def trial(t: float) -> tuple[Tensor, dict[str, Any]]:
             answers = []
             for fold, curve in zip(parts, curves):
-                answers.append(right(re_estimated(curve.at(t), fold.kept, run), [fold.held], run))
+                answers.append(right(self.point(curve, t, fold.kept, run), [fold.held], run))
             return torch.cat(answers), {}
 
         along = {t: trial(t)[0].double().mean().item() for t in POINTS}
@@ -75,7 +77,11 @@ class MCR(Trained):
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         assert self.t != "auto"
         curve, history = self.trained(model, images, run)
-        return Outcome(re_estimated(curve.at(self.t), images, run), self, history)
+        return Outcome(self.point(curve, self.t, images, run), self, history)
+
+    def point(self, curve: "Curve", t: float, images: ImageSet, run: Run) -> nn.Module:
+        """The network at t, with statistics of images that are augmented as in training."""
+        return re_estimated(curve.at(t), images, run, self.how().augment)
 
     def trained(self, model: nn.Module, images: ImageSet, run: Run) -> tuple["Curve", list[dict[str, Any]]]:
         """A trained curve from `model` to its other end."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,21 +28,25 @@ class RNP(Masked):
 
     Source: Li et al., "Reconstructive Neuron Pruning for Backdoor Defense", ICML 2023, Section 3: SGD at 0.01 with
     momentum 0.9 and weight decay 5e-4 until the accuracy is at most 0.2, 20 epochs at most; masks by SGD at 0.2 with
-    momentum 0.9 over 20 epochs on 0.2 * loss. Deviation: the threshold is chosen on held-out clean images.
+    momentum 0.9 over 20 epochs on 0.2 * loss. Deviation: how many channels are pruned is chosen on held-out clean
+    images.
     """
 
+    version = 2
+
     unlearn_lr: float = option(0.01, "learning rate of the unlearning")
-    unlearn_epochs: int = option(20, "passes over the clean images that unlearning may take")
+    unlearn_images: int = option(500, "images that are unlearned, at most; with more, a pass forgets too much")
+    unlearn_epochs: int = option(20, "passes over them that unlearning may take")
     forgotten: float = option(0.2, "accuracy on the clean images at which unlearning ends")
     epochs: int = option(20, "passes over the clean images that the masks are learned in")
     alpha: float = option(0.2, "weight of the loss that the masks are learned with")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.epochs, self.unlearn_epochs) < 1 or not 0 <= self.forgotten < 1:
+        if min(self.epochs, self.unlearn_epochs, self.unlearn_images) < 1 or not 0 <= self.forgotten < 1:
             raise NadError(
-                f"rnp: expected epochs and unlearn_epochs >= 1 and forgotten in [0, 1), got {self.epochs}, "
-                f"{self.unlearn_epochs} and {self.forgotten:g}"
+                f"rnp: expected epochs, unlearn_epochs and unlearn_images >= 1 and forgotten in [0, 1), got "
+                f"{self.epochs}, {self.unlearn_epochs}, {self.unlearn_images} and {self.forgotten:g}"
             )
         self.unlearning()
 
@@ -66,7 +71,8 @@ class RNP(Masked):
         def forgotten(epoch: int, net: nn.Module, record: dict[str, Any]) -> bool:
             return bool(record["right"] <= self.forgotten)  # in train mode, as the masks are learned
 
-        fit(model, images, self.unlearning(), run, rise, forgotten, "unlearning")
+        few = images.subset(torch.randperm(len(images), generator=run.generator("unlearned"))[: self.unlearn_images])
+        fit(model, few, self.unlearning(), run, rise, forgotten, "unlearning")
         model.requires_grad_(False)
         steps = self.epochs * max(1, round(len(images) / self.batch))
 
