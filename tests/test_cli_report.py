@@ -17,7 +17,8 @@ def results(tmp_path: Path) -> Path:
         rates = {"acc": 0.8, "acc_nt": 0.79, "asr": asr, "ra": 0.7}
         folder = tmp_path / "results" / "erasures" / "badnets-cifar10"
         folder.mkdir(parents=True, exist_ok=True)
-        result = {"method": "clp", "run": {"seed": seed}, "seconds": 1.5, "notes": {}, "after": rates, "before": rates}
+        run = {"seed": seed, "device": "cpu"}
+        result = {"method": "clp", "run": run, "seconds": 1.5, "notes": {}, "after": rates, "before": rates}
         write_json(folder / f"clp-{seed}.json", result)
     return tmp_path / "results"
 

@@ -123,9 +123,11 @@ def test_a_student_that_starts_as_its_teacher_is_anchored_to_the_given_network(m
     taught = quick(teacher)(model, images, RUN).model
     started = quick(f"nad:teacher=({teacher}),start=teacher,beta=0,anchor=1,{how}")(model, images, RUN)
     named = quick(f"nad:teacher=({teacher}),start=({teacher}),beta=0,anchor=1,{how}")(model, images, RUN)
-    parameters = [torch.cat([p.flatten() for p in net.parameters()]) for net in (taught, started.model, named.model)]
-    assert (parameters[0] - parameters[1]).abs().max() < 1e-6
-    assert torch.equal(parameters[1], parameters[2])
+    logits = quick(f"kd:teacher=({teacher}),start=teacher,{how}")(model, images, RUN)
+    nets = (taught, started.model, named.model, logits.model)
+    own, *others = (torch.cat([p.flatten() for p in net.parameters()]) for net in nets)
+    assert all((own - other).abs().max() < 1e-6 for other in others)
+    assert torch.equal(others[0], others[1])
     x = images.pixels.float() / 255
     with torch.no_grad():
         apart = softened_divergence(taught.train()(x), model.eval()(x)).item()

@@ -33,7 +33,7 @@ def write(folder: Path, victim: str, label: str, seed: int, asr: float | None, a
     after = {"acc": acc, "acc_nt": acc, "asr": asr, "ra": None if asr is None else 1 - asr}
     before = {"acc": 0.85, "acc_nt": 0.84, "asr": 1.0, "ra": 0.0}
     method = label if label == "clp" else f"{label.partition('@')[0]}:lr=0.1"
-    result = {"method": method, "run": {"seed": seed}, "before": before, "after": after}
+    result = {"method": method, "run": {"seed": seed, "device": "cpu"}, "before": before, "after": after}
     (folder / victim).mkdir(parents=True, exist_ok=True)
     write_json(folder / victim / f"{label}-{seed}.json", result | {"seconds": 2.0, "notes": {}} | more)
 
@@ -96,7 +96,8 @@ def test_a_victim_without_an_attack_has_no_success_rate(tmp_path):
 def test_seconds_are_the_median_because_one_run_may_have_shared_the_machine(tmp_path):
     for seed, seconds in enumerate((10.0, 12.0, 500.0)):
         write(tmp_path, "badnets-cifar10", "nad", seed, 0.1, seconds=seconds)
-    entry = table(plans(seeds=3), cells(tmp_path), "seconds", HOW).entries["nad"]["badnets-cifar10"]
+    write(tmp_path, "badnets-cifar10", "nad", 3, 0.1, seconds=1.0, run={"seed": 3, "device": "cuda"})
+    entry = table(plans(seeds=4), cells(tmp_path), "seconds", HOW).entries["nad"]["badnets-cifar10"]
     assert (str(entry), entry.worst, entry.n) == ("12.00", 12.0, 3)
 
 
