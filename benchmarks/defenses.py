@@ -2,9 +2,9 @@
 
     python benchmarks/defenses.py --data DIR        # DIR holds cifar10-jpeg
 
-Each is timed beside plain fine-tuning in the same run, before it and after it, and the ratio is what is worth quoting.
-Trigger inversion is timed with and without ending classes early, and its masks are compared. What was measured is kept
-and not measured again; delete the file to start anew.
+One setting each, the first that the grid `defenses` has, timed beside plain fine-tuning in the same run, before it and
+after it; the ratio is what is worth quoting. Trigger inversion is timed with and without ending classes early, and its
+masks are compared. What was measured is kept and not measured again; delete the file to start anew.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from rich.table import Table
 from speed import LAUNCHER
 
 from nad.bench import Erasure, read
+from nad.bench.twin import TWIN
 
 VICTIM = "zoo:badnets-cifar10"
 INVERTED = ("badnets-cifar10", "trojan-cifar10", "blend-cifar10")
@@ -40,6 +41,15 @@ def erased(method: str, data: Path, folder: Path) -> dict[str, float]:
     how = ("--data", str(data / "cifar10-jpeg"), "--overwrite", "--out", str(folder / "out"))
     which = ("--oracle", "card") if method == "oracle" else ("--method", method)
     return timed("purify", VICTIM, *which, *how)
+
+
+def one_each() -> list[str]:
+    """The first specification that the grid has of every method."""
+    found: dict[str, str] = {}
+    for cell in read("defenses"):
+        if isinstance(cell, Erasure) and cell.method != TWIN:
+            found.setdefault(cell.method.partition(":")[0], cell.method)
+    return list(found.values())
 
 
 def inverted(name: str, data: Path, early: bool) -> dict[str, Any]:
@@ -65,7 +75,7 @@ def main() -> None:
         given.out.write_text(json.dumps(found, indent=1) + "\n")
 
     with tempfile.TemporaryDirectory() as folder:
-        for method in dict.fromkeys(cell.method for cell in read("defenses") if isinstance(cell, Erasure)):
+        for method in one_each():
             if method not in found["methods"]:
                 before, own, after = (erased(m, given.data, Path(folder)) for m in (CONTROL, method, CONTROL))
                 control = (before["seconds"] + after["seconds"]) / 2
