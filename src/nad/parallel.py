@@ -78,4 +78,7 @@ class _Work:
         progress = (lambda *said: self.heard.put(said)) if fabric.global_rank == 0 else silent
         history = self.train(model, self.images, replace(self.run, within=fabric, progress=progress), *self.given)
         # As arrays: a tensor is handed over by a process that still runs, and this one ends.
-        return {key: value.cpu().numpy() for key, value in model.state_dict().items()}, history
+        state = {key: value.cpu().numpy() for key, value in model.state_dict().items()}
+        fabric.barrier()
+        torch.distributed.destroy_process_group()  # a process that ends with its threads running may be aborted
+        return state, history
