@@ -124,7 +124,7 @@ def raw(text: str) -> None:
 def curve_lines(notes: dict[str, Any]) -> list[str]:
     """The warnings and choices among a result's notes, in words."""
     lines = []
-    for key in ("trigger", "ratio", "t", "lr", "beta", "epochs"):
+    for key in ("trigger", "ratio", "pruning", "t", "lr", "beta", "epochs"):
         note = notes.get(key) or {}
         if "chosen" in note:
             lines.append(f"{key}: chose {note['chosen']} on {note['held_out']} held-out images")

@@ -65,7 +65,7 @@ def test_full_masks_and_no_change_leave_the_network_as_it_is(images):
     with torch.no_grad():
         assert torch.equal(scaled(model, ones, x), model(x))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    assert prune(model, ones, 0.0) == 0
+    prune(model, ones, 0)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -88,15 +88,15 @@ def test_pruning_sets_the_scales_of_the_lowest_masks_to_zero_and_nothing_else():
     masks = {n: torch.ones_like(parameters[n]) for n in names}
     masks[names[0]][[1, 3]] = torch.tensor([0.2, 0.0])
     masks[names[1]][[0, 2]] = 0.0
-    channels = sum(len(mask) for mask in masks.values())
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    assert prune(model, masks, 0.0) == 0
-    assert prune(model, masks, 2 / channels) == 2, "equal masks go in the network's order"
-    assert prune(model, masks, 3 / channels) == 3
+    prune(model, masks, 0)
+    prune(model, masks, 2)  # of three equal masks the first two in the network's order
+    assert parameters[names[1]][[0, 2]].tolist() == [0, 1]
+    prune(model, masks, 3)
     changed = {k: (v != before[k]).nonzero().flatten().tolist() for k, v in model.state_dict().items()}
     assert {k: v for k, v in changed.items() if v} == {names[0]: [3], names[1]: [0, 2]}
     assert parameters[names[1]][[0, 2]].tolist() == [0, 0]
-    assert prune(model, masks, 4 / channels) == 4
+    prune(model, masks, 4)
     assert parameters[names[0]][1] == 0
 
 
@@ -107,6 +107,38 @@ def test_single_channels_are_tried_first(images, monkeypatch):
     monkeypatch.setattr(type(method), "masks", lambda *a: {n: parameters[n] * 0 for n in scales(model, "rnp")})
     curve = method.settled(model, images, RUN)[1]["ratio"]["curve"]
     assert [entry["pruned"] for entry in curve[:6]] == [0, 1, 2, 3, 4, 6]
+
+
+class Either(nn.Module):
+    """Either of the first two channels tells the classes apart, against the other's 0; the third says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(3)
+        self.bn.running_mean.fill_(145 / 255)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.bn(x).mean((2, 3))[:, :2]
+
+
+def test_masks_of_all_images_prune_no_more_than_max_drop_allows(monkeypatch):
+    """A ratio is chosen with other masks: those of all images may take channels that the network cannot do without."""
+    images = ImageSet(torch.full((32, 3, 4, 4), 90, dtype=torch.uint8), torch.arange(32) % 2, ("a", "b"))
+    images.pixels[0::2, 0] = 200
+    images.pixels[1::2, 1] = 200
+
+    def pruned(masks: list[float], spec: str) -> tuple[list[float], dict]:
+        method = DEFENSES.create(spec)
+        monkeypatch.setattr(type(method), "masks", lambda *_: {"bn.weight": torch.tensor(masks)})
+        outcome = method(Either(), images, RUN)
+        return outcome.model.bn.weight.tolist(), outcome.notes
+
+    assert pruned([0.1, 0.9, 0.2], "rnp:ratio=0.67,max_drop=0.1")[0] == [0, 1, 0]
+    assert pruned([0.1, 0.2, 0.9], "rnp:ratio=0.67")[0] == [0, 0, 1], "what is given is pruned"
+    scales, notes = pruned([0.1, 0.2, 0.9], "rnp:ratio=0.67,max_drop=0.1")
+    assert scales == [0, 1, 1]
+    assert notes["pruned"] == 1
+    assert notes["pruning"]["warning"] == "1 channels went and not 2, which would cost too much accuracy"
 
 
 class Two(nn.Module):

@@ -28,7 +28,7 @@ class ANP(Masked):
     images and not by the attack's success.
     """
 
-    version = 2
+    version = 3
 
     eps: float = option(0.4, "the most that a channel's scale or bias is changed, relative to itself")
     alpha: float = option(0.2, "weight of the clean loss, in [0, 1]")

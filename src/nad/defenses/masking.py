@@ -14,7 +14,7 @@ from nad.data.augment import Augmentation
 from nad.data.batches import endless
 from nad.data.images import ImageSet
 from nad.defenses.base import Outcome
-from nad.defenses.choosing import most_aggressive, right
+from nad.defenses.choosing import most_aggressive, right, shortfall
 from nad.defenses.judged import Judged
 from nad.errors import NadError
 from nad.models.forward import statistics_kept
@@ -28,7 +28,12 @@ Masks = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Masked(Judged):
-    """A defense that learns a mask in [0, 1] for every BatchNorm channel and prunes the lowest. It writes `masks`."""
+    """A defense that learns a mask in [0, 1] for every BatchNorm channel and prunes the lowest. It writes `masks`.
+
+    The masks that all images give are others than those that the ratio was chosen with, so that pruning stops short of
+    it where accuracy on these images would fall by more than `max_drop`; a ratio that is given without `max_drop` is
+    pruned as it is.
+    """
 
     ratio: float | Literal["auto"] = option(
         "auto", "part of the channels that is pruned, lowest masks first; auto chooses it on held-out images"
@@ -63,25 +68,38 @@ class Masked(Judged):
         learned = [self.masks(copy.deepcopy(model), fold.kept, run) for fold in parts]
 
         def trial(ratio: float) -> tuple[Tensor, dict[str, Any]]:
-            answers, pruned = [], 0
+            answers, pruned = [], round(ratio * channels)
             for fold, masks in zip(parts, learned):
                 net = copy.deepcopy(model)
-                pruned = prune(net, masks, ratio)
+                prune(net, masks, pruned)
                 answers.append(right(net, [fold.held], run))
             return torch.cat(answers), {"pruned": pruned}
 
         reference = right(model, [fold.held for fold in parts], run)
         ratios = [count / channels for count in COUNTS if count < channels]
         ratio, note = most_aggressive(ratios, trial, reference, self.allowed_drop)
-        return replace(self, ratio=ratio), {"ratio": note}
+        return replace(self, ratio=ratio, max_drop=self.allowed_drop), {"ratio": note}
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         assert self.ratio != "auto"
         masks = self.masks(copy.deepcopy(model), images, run)
-        count = prune(model, masks, self.ratio)
-        if count == sum(mask.numel() for mask in masks.values()):
+        channels = sum(mask.numel() for mask in masks.values())
+        count = round(self.ratio * channels)
+        if count == channels:
             raise NadError(f"{self.spec_name}: ratio={self.ratio:g} prunes every channel; choose a lower one")
-        return Outcome(model, self, notes={"pruned": count})
+        if self.max_drop is None:
+            prune(model, masks, count)
+            return Outcome(model, self, notes={"pruned": count})
+        reference = right(model, [images], run)
+        for fewer in (count, *(c for c in reversed(COUNTS) if c < count)):
+            net = copy.deepcopy(model)
+            prune(net, masks, fewer)
+            if not shortfall(reference, right(net, [images], run), self.max_drop, paired=False):
+                break
+        notes: dict[str, Any] = {"pruned": fewer}
+        if fewer < count:
+            notes["pruning"] = {"warning": f"{fewer} channels went and not {count}, which would cost too much accuracy"}
+        return Outcome(net, self, notes=notes)
 
     def learned(
         self, model: nn.Module, images: ImageSet, run: Run, steps: int, loss: Callable[[Masks, Tensor, Tensor], Tensor]
@@ -136,16 +154,15 @@ def scaled(model: nn.Module, factors: Mapping[str, Tensor], x: Tensor) -> Tensor
         return functional_call(model, changed, (x,)).float()
 
 
-def prune(model: nn.Module, masks: Masks, ratio: float) -> int:
-    """Set to 0, in place, the scales with the lowest masks, `ratio` of all; how many those are.
+def prune(model: nn.Module, masks: Masks, count: int) -> None:
+    """Set to 0, in place, the `count` scales with the lowest masks.
 
     Equal masks, such as the many that end at 0, go in the network's order, as in the methods' released code.
     """
     parameters = dict(model.named_parameters())
     values = torch.cat([mask.flatten().cpu() for mask in masks.values()])
     lowest = torch.zeros(len(values), dtype=torch.bool)
-    lowest[values.argsort(stable=True)[: round(ratio * len(values))]] = True
+    lowest[values.argsort(stable=True)[:count]] = True
     with torch.no_grad():
         for name, gone in zip(masks, lowest.split([mask.numel() for mask in masks.values()])):
             parameters[name][gone.to(parameters[name].device)] = 0
-    return int(lowest.sum())

@@ -32,7 +32,7 @@ class RNP(Masked):
     images.
     """
 
-    version = 2
+    version = 3
 
     unlearn_lr: float = option(0.01, "learning rate of the unlearning")
     unlearn_images: int = option(500, "images that are unlearned, at most; with more, a pass forgets too much")
