@@ -231,6 +231,7 @@ def test_the_bench_says_what_is_missing_and_what_failed(
     assert ran.code == 2
     assert "badnets-cifar10-2: failed (no image set and no path is called 'cifar10-jpeg'" in ran.out
     assert "1 of 1 cells failed: badnets-cifar10-2" in ran.err
+    assert "the first one because: no image set" in ran.err
 
 
 def test_the_zoo_is_listed(nad: "Nad", victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ SETTINGS = {  # short; what is chosen on held-out images is chosen once
     "mesa": "mesa:generator_epochs=10,levels=0.9,lr=0.05,portion=0.1,epochs=5,size=4",
     "mixup": "mixup:lr=0.1,epochs=5",
     "nad": f"nad:{TEACHER},epochs=5,lr=0.02,beta=5",
+    "nad-sau": "nad-sau:teacher=(sau:epochs=5,lr=0.05),epochs=3",
     "neural-cleanse": "neural-cleanse:inversion_epochs=20,inversion_images=96,lr=0.05,epochs=3",
     "rnp": "rnp:folds=1,epochs=3,max_drop=0.15",
     "sau": "sau:epochs=5,lr=0.05",

@@ -204,6 +204,28 @@ def test_base_betas_are_the_released_ones_on_a_wrn_at_32_pixels():
     assert base_betas(taps, "eq2", "sum") == (0.48828125, 3.90625, 15.625), "at d = 0.5 both have one gradient"
 
 
+def test_strength_multiplies_the_released_betas_where_no_beta_is_said():
+    model, images = create("wrn-10-1", 12), signs("train", 64, size=32)
+    how = "loss=mse,lr=0.02,epochs=1,batch=32,teacher=(finetune:lr=0.1,epochs=1)"
+
+    def made(what: str) -> torch.Tensor:
+        return weights(quick(f"nad:{what},{how}")(model, images, RUN).model)
+
+    three = made("beta=1500/3000/3000")
+    assert torch.equal(made("strength=3"), three)
+    assert not torch.equal(made("strength=1"), three)
+    assert torch.equal(made("strength=0"), made("beta=0"))
+    assert torch.equal(made("strength=1,beta=1500/3000/3000"), three)
+
+
+def test_the_recommended_composition_has_a_name():
+    student = "start=teacher,strength=3,lr=0.01,epochs=20,batch=128,schedule=cosine,rho=1"
+    whole = quick(f"nad:teacher=(sau:batch=64),{student}").configuration()
+    assert quick("nad-sau").configuration() == whole | {"name": "nad-sau"}
+    assert not quick("nad-sau").chooses_beta
+    assert not quick("nad-sau").chooses_lr
+
+
 def test_a_nested_teacher_inherits_what_it_leaves_open(model, images):
     method = NAD(recipe="paper", epochs=3, augment=("flip",), batch=24, beta=(1.0,), teacher=Finetune(epochs=1))
     inner = method.taught(model, images, RUN).method
@@ -289,6 +311,7 @@ def test_the_teacher_never_sees_what_nad_holds_out_while_it_chooses(model, image
         ("nad:beta=1/2", "beta has 2 entries for 3 stages: block1, block2, block3"),
         ("nad:beta=-1", "every beta >= 0"),
         ("nad:p=0.5", "expected p >= 1"),
+        ("nad:strength=-1", "nad: expected strength >= 0, got -1"),
         ("nad:teacher_model=wrn-16-2", "teacher_model needs teacher_checkpoint=FILE or teacher=scratch"),
         ("nad:beta=1,stages=block9", "block9"),
         ("nad:beta=1,batch=512", "96 clean images are fewer than one batch of 512"),

@@ -184,4 +184,4 @@ def decoded(name: str, folder: Path | None) -> Dataset:
 
 
 def _said(error: BaseException) -> str:
-    return printable(error, 300) or type(error).__name__
+    return printable("; ".join(str(error).splitlines()), 400) or type(error).__name__

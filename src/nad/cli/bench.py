@@ -80,7 +80,12 @@ def bench(
     if how.json:
         console.raw(dumps([{"name": s.cell.name, "state": s.state, "error": s.error} for s in statuses]))
     if failed := [s.cell.name for s in statuses if s.state == "failed"]:
-        raise NadError(f"{len(failed)} of {len(statuses)} cells failed: {', '.join(failed)}")
+        first = next(s.error for s in statuses if s.state == "failed")
+        raise NadError(f"{len(failed)} of {len(statuses)} cells failed: {_few(failed)}\nthe first one because: {first}")
+
+
+def _few(names: list[str], shown: int = 5) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def _home(grid: str, cells: list[Cell]) -> Path:

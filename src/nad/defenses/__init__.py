@@ -15,6 +15,7 @@ from nad.defenses.mcr import MCR
 from nad.defenses.mesa import MESA
 from nad.defenses.mixup import Mixup
 from nad.defenses.nad import NAD
+from nad.defenses.nad_sau import NADSAU
 from nad.defenses.neural_cleanse import NeuralCleanse
 from nad.defenses.rnp import RNP
 from nad.defenses.sau import SAU
@@ -31,6 +32,7 @@ __all__ = [
     "MCR",
     "MESA",
     "NAD",
+    "NADSAU",
     "RNP",
     "SAU",
     "Chain",

@@ -52,6 +52,9 @@ class NAD(Taught):
     beta: Beta | Literal["auto"] | None = option(
         None, "one weight, or one a stage; auto chooses on held-out images, as the recommended recipe does"
     )
+    strength: float | None = option(
+        None, "multiple of the released betas, carried over to this network's stages, where no beta is said"
+    )
     loss: Form = option("sq", "eq2: the paper's Equation 2; sq: squared; mse: the released code's mean")
     attention: Operator = option("sum", "sum, mean (the same after normalising), raw: the activation itself")
     p: float = option(2.0, "exponent of the attention map")
@@ -66,6 +69,8 @@ class NAD(Taught):
         super().__post_init__()
         if self.p < 1 or (isinstance(self.beta, tuple) and (not self.beta or min(self.beta) < 0)):
             raise NadError(f"nad: expected p >= 1 and every beta >= 0, got p={self.p:g} and beta={show(self.beta)}")
+        if self.strength is not None and not self.strength >= 0:
+            raise NadError(f"nad: expected strength >= 0, got {self.strength:g}")
         if self.anchor is not None and not self.anchor >= 0:
             raise NadError(f"nad: expected anchor >= 0, got {self.anchor:g}")
         if self.rounds < 1:
@@ -73,12 +78,12 @@ class NAD(Taught):
 
     @property
     def chooses_beta(self) -> bool:
-        return self.beta == "auto" or (self.beta is None and self.recommended)
+        return self.beta == "auto" or (self.beta is None and self.strength is None and self.recommended)
 
     @property
     def distils(self) -> bool:
         """Whether any term has a weight; without one this is fine-tuning."""
-        return not isinstance(self.beta, tuple) or max(self.beta) > 0
+        return max(self.beta) > 0 if isinstance(self.beta, tuple) else self.beta == "auto" or self.strength != 0
 
     @property
     def needs_teacher(self) -> bool:
@@ -190,6 +195,9 @@ class NAD(Taught):
         if teacher is None or not self.distils:
             return Lesson()
         taps = self.taps(student, teacher, images, run)
-        betas = self.beta if isinstance(self.beta, tuple) else base_betas(taps, self.loss, self.attention)
-        betas = betas * len(taps.student) if len(betas) == 1 else betas
+        if isinstance(self.beta, tuple):
+            betas = self.beta * len(taps.student) if len(self.beta) == 1 else self.beta
+        else:
+            strength = 1.0 if self.strength is None else self.strength
+            betas = tuple(strength * beta for beta in base_betas(taps, self.loss, self.attention))
         return Lesson(teacher, taps, betas, self.attention, self.p, self.loss)
