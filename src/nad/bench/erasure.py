@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nad.bench.cell import Cell
 from nad.bench.twin import TWIN, Twin
 from nad.data.downloads import cache_folder
@@ -105,7 +107,7 @@ class Erasure(Cell):
         if self.reactivate and attack:
             parts = defended(dataset, run.seed, self.clean)
             result["reactivated"] = reactivated(made.model, parts.train, parts.test, attack, run).to_json()
-        result["notes"] |= {"wall": time.perf_counter() - began}
+        result["notes"] |= {"wall": time.perf_counter() - began, "threads": torch.get_num_threads()}
         path = self.result(out)
         os.makedirs(path.parent, exist_ok=True)
         write_json(path, result, indent=None)  # there are thousands
