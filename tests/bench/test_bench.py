@@ -12,6 +12,7 @@ import torch
 
 from nad.bench import Erasure, Job, Network, networks, read, run_grid
 from nad.bench import runner as runner_module
+from nad.bench.runner import in_processes, one_by_one
 from nad.defenses import DEFENSES
 from nad.errors import NadError
 from nad.grids import names as grids
@@ -220,6 +221,12 @@ def test_an_eraser_of_a_victim_trained_anew_is_stale(zoo, data, tmp_path):
     run_grid([ERASURE], Job(tmp_path / "results", data, RUN))
     run_grid([replace(CELL, seed=5)], Job(zoo, data, RUN, overwrite=True))
     assert [s.state for s in run_grid([ERASURE], Job(tmp_path / "results", data, RUN, dry=True))] == ["stale"]
+
+
+def test_a_result_says_whether_its_cell_had_the_machine_to_itself(zoo, data, tmp_path):
+    for pool, alone in ((one_by_one, True), (in_processes(1), False)):
+        (status,) = run_grid([ERASURE], Job(tmp_path / str(alone), data, RUN), pool=pool)
+        assert status.result["notes"]["alone"] is alone
 
 
 def test_a_missing_victim_fails_its_cells_alone(zoo, data, tmp_path):

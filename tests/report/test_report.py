@@ -97,8 +97,8 @@ def test_seconds_are_the_median_because_one_run_may_have_shared_the_machine(tmp_
     for seed, seconds in enumerate((10.0, 12.0, 500.0)):
         write(tmp_path, "badnets-cifar10", "nad", seed, 0.1, seconds=seconds)
     write(tmp_path, "badnets-cifar10", "nad", 3, 0.1, seconds=1.0, run={"seed": 3, "device": "cuda"})
-    for seed, (threads, seconds) in enumerate(((2, 12.0), (1, 1.0), (1, 1.0)), 4):
-        write(tmp_path, "badnets-cifar10", "nad", seed, 0.1, seconds=seconds, notes={"threads": threads})
+    for seed, (alone, seconds) in enumerate(((True, 12.0), (False, 1.0), (False, 1.0)), 4):
+        write(tmp_path, "badnets-cifar10", "nad", seed, 0.1, seconds=seconds, notes={"alone": alone})
     entry = table(plans(seeds=7), cells(tmp_path), "seconds", HOW).entries["nad"]["badnets-cifar10"]
     assert (str(entry), entry.worst, entry.n) == ("12.00", 12.0, 4)
 

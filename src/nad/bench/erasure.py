@@ -3,10 +3,9 @@
 import os
 import time
 from dataclasses import dataclass, fields, replace
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from nad.bench.cell import Cell
 from nad.bench.twin import TWIN, Twin
@@ -107,7 +106,7 @@ class Erasure(Cell):
         if self.reactivate and attack:
             parts = defended(dataset, run.seed, self.clean)
             result["reactivated"] = reactivated(made.model, parts.train, parts.test, attack, run).to_json()
-        result["notes"] |= {"wall": time.perf_counter() - began, "threads": torch.get_num_threads()}
+        result["notes"] |= {"wall": time.perf_counter() - began, "alone": parent_process() is None}
         path = self.result(out)
         os.makedirs(path.parent, exist_ok=True)
         write_json(path, result, indent=None)  # there are thousands

@@ -21,9 +21,8 @@ def cells(folder: Path) -> pd.DataFrame:
     Files that are not of an eraser are passed over.
     """
     read = ((path, read_json(path)) for path in sorted(folder.glob("*/*.json")))
-    results = [(path, result) for path, result in read if isinstance(result, dict) and set(result) >= _NEEDED]
-    most = max((result["notes"].get("threads", 0) for _, result in results), default=0)
-    return pd.DataFrame([_row(path, result, most) for path, result in results], columns=list(COLUMNS))
+    rows = [_row(path, result) for path, result in read if isinstance(result, dict) and set(result) >= _NEEDED]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def plans_of(found: pd.DataFrame) -> list[Planned]:
@@ -46,7 +45,7 @@ def of_plans(plans: Sequence[Planned], found: pd.DataFrame) -> pd.DataFrame:
 _NEEDED = {"method", "run", "after", "seconds", "notes"}
 
 
-def _row(path: Path, result: dict[str, Any], threads: int) -> dict[str, Any]:
+def _row(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     before, again = result.get("before") or {}, result.get("reactivated") or {}
     return {
         "cell": f"{path.parent.name}/{path.stem}",
@@ -58,17 +57,14 @@ def _row(path: Path, result: dict[str, Any], threads: int) -> dict[str, Any]:
         "seed": result["run"]["seed"],
         **{metric: _percent(result["after"].get(metric)) for metric in METRICS},
         **{f"before {metric}": _percent(before.get(metric)) for metric in METRICS},
-        "seconds": float(result["seconds"]) if _alone(result, threads) else float("nan"),
+        "seconds": float(result["seconds"]) if _alone(result) else float("nan"),
         "reactivated": _percent(again.get("asr")),
     }
 
 
-def _alone(result: dict[str, Any], threads: int) -> bool:
-    """Whether a cell had the machine to itself; a GPU is shared by as many processes as it can feed.
-
-    Cells that are made side by side (`--jobs`) have fewer than the `threads` that others have.
-    """
-    return bool(result["run"]["device"] == "cpu" and result["notes"].get("threads", threads) == threads)
+def _alone(result: dict[str, Any]) -> bool:
+    """Whether a cell had the machine to itself; a GPU is shared by as many processes as it can feed."""
+    return bool(result["run"]["device"] == "cpu" and result["notes"].get("alone", True))
 
 
 def _choices(notes: dict[str, Any]) -> str:
