@@ -7,6 +7,8 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nad.bench.cell import Cell
 from nad.bench.twin import TWIN, Twin
 from nad.data.downloads import cache_folder
@@ -106,7 +108,9 @@ class Erasure(Cell):
         if self.reactivate and attack:
             parts = defended(dataset, run.seed, self.clean)
             result["reactivated"] = reactivated(made.model, parts.train, parts.test, attack, run).to_json()
-        result["notes"] |= {"wall": time.perf_counter() - began, "alone": parent_process() is None}
+        # Rounding depends on the threads, and a few methods on the rounding.
+        made_by = {"alone": parent_process() is None, "threads": torch.get_num_threads()}
+        result["notes"] |= {"wall": time.perf_counter() - began} | made_by
         path = self.result(out)
         os.makedirs(path.parent, exist_ok=True)
         write_json(path, result, indent=None)  # there are thousands
