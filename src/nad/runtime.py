@@ -40,6 +40,7 @@ class Run:
         spared: seconds that such networks took when they were made, each time one is used again.
         devices: how many a plain training is spread over.
         within: what this process computes with where it is one of several.
+        alone: whether nothing else is meant to be computed here meanwhile.
     """
 
     seed: int = 0
@@ -50,6 +51,7 @@ class Run:
     spared: list[float] = field(default_factory=list, compare=False, repr=False)
     devices: int = 1
     within: Fabric | None = field(default=None, compare=False, repr=False)
+    alone: bool = True
 
     def generator(self, name: str) -> torch.Generator:
         """The CPU generator of the stream called `name` under this seed."""

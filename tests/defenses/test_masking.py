@@ -138,7 +138,7 @@ def test_masks_of_all_images_prune_no_more_than_max_drop_allows(monkeypatch):
     scales, notes = pruned([0.1, 0.2, 0.9], "rnp:ratio=0.67,max_drop=0.1")
     assert scales == [0, 1, 1]
     assert notes["pruned"] == 1
-    assert notes["pruning"]["warning"] == "1 channels went and not 2, which would cost too much accuracy"
+    assert notes["pruning"]["warning"] == "pruned 1 channels, as 2 would cost too much accuracy"
 
 
 class Two(nn.Module):

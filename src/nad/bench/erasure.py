@@ -3,7 +3,6 @@
 import os
 import time
 from dataclasses import dataclass, fields, replace
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ class Erasure(Cell):
             parts = defended(dataset, run.seed, self.clean)
             result["reactivated"] = reactivated(made.model, parts.train, parts.test, attack, run).to_json()
         # Rounding depends on the threads, and a few methods on the rounding.
-        made_by = {"alone": parent_process() is None, "threads": torch.get_num_threads()}
+        made_by = {"alone": run.alone, "threads": torch.get_num_threads()}
         result["notes"] |= {"wall": time.perf_counter() - began} | made_by
         path = self.result(out)
         os.makedirs(path.parent, exist_ok=True)

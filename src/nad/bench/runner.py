@@ -113,7 +113,8 @@ def run_grid(
         Every cell's status, in the order of `cells`.
     """
     if pool is not one_by_one:
-        job = replace(job, run=replace(job.run, progress=silent))  # a bar of this process cannot be drawn from another
+        # A bar of this process cannot be drawn from another.
+        job = replace(job, run=replace(job.run, progress=silent, alone=False))
     statuses: dict[str, Status] = {}
     left = list(cells)
     for wait in (False, True):  # what another run is making is waited for when there is nothing else to do

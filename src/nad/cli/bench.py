@@ -79,9 +79,11 @@ def bench(
         statuses = _victims(cells, job, pool, jobs, how.json) + _done(cells, job, pool, jobs, how.json)
     if how.json:
         console.raw(dumps([{"name": s.cell.name, "state": s.state, "error": s.error} for s in statuses]))
-    if failed := [s.cell.name for s in statuses if s.state == "failed"]:
-        first = next(s.error for s in statuses if s.state == "failed")
-        raise NadError(f"{len(failed)} of {len(statuses)} cells failed: {_few(failed)}\nthe first one because: {first}")
+    if failed := [s for s in statuses if s.state == "failed"]:
+        names = _few([s.cell.name for s in failed])
+        raise NadError(
+            f"{len(failed)} of {len(statuses)} cells failed: {names}\nthe first one because: {failed[0].error}"
+        )
 
 
 def _few(names: list[str], shown: int = 5) -> str:

@@ -87,19 +87,22 @@ class Masked(Judged):
         count = round(self.ratio * channels)
         if count == channels:
             raise NadError(f"{self.spec_name}: ratio={self.ratio:g} prunes every channel; choose a lower one")
-        if self.max_drop is None:
-            prune(model, masks, count)
-            return Outcome(model, self, notes={"pruned": count})
+        pruned = count if self.max_drop is None else self.affordable(model, masks, count, images, run)
+        prune(model, masks, pruned)
+        notes: dict[str, Any] = {"pruned": pruned}
+        if pruned < count:
+            notes["pruning"] = {"warning": f"pruned {pruned} channels, as {count} would cost too much accuracy"}
+        return Outcome(model, self, notes=notes)
+
+    def affordable(self, model: nn.Module, masks: Masks, count: int, images: ImageSet, run: Run) -> int:
+        """The most channels, of `count` and fewer, whose pruning costs no more than `max_drop` on `images`."""
         reference = right(model, [images], run)
-        for fewer in (count, *(c for c in reversed(COUNTS) if c < count)):
+        for fewer in (count, *(c for c in reversed(COUNTS) if 0 < c < count)):
             net = copy.deepcopy(model)
             prune(net, masks, fewer)
-            if not shortfall(reference, right(net, [images], run), self.max_drop, paired=False):
-                break
-        notes: dict[str, Any] = {"pruned": fewer}
-        if fewer < count:
-            notes["pruning"] = {"warning": f"{fewer} channels went and not {count}, which would cost too much accuracy"}
-        return Outcome(net, self, notes=notes)
+            if not shortfall(reference, right(net, [images], run), self.allowed_drop, paired=False):
+                return fewer
+        return 0
 
     def learned(
         self, model: nn.Module, images: ImageSet, run: Run, steps: int, loss: Callable[[Masks, Tensor, Tensor], Tensor]
