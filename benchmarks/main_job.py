@@ -18,7 +18,7 @@ from nad.data.downloads import cache_folder
 from nad.data.sources import load
 from nad.defenses import Defense
 from nad.models.checkpoints import load as load_checkpoint
-from nad.pipeline import Made, purify_checkpoint
+from nad.pipeline import Made, Terms, purify_checkpoint
 from nad.results import write_json
 from nad.runtime import Run
 
@@ -74,7 +74,7 @@ def main() -> None:
 
         if missing:
             run = Run(seed, keep=cache_folder())  # teachers are made once for all cells
-            purify_checkpoint(loaded, dataset, missing, run, asked.clean, attack, write)
+            purify_checkpoint(loaded, dataset, missing, run, Terms(clean=asked.clean, attack=attack), write)
     print(f"all cells are in {folder}", file=sys.stderr)
 
 

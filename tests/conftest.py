@@ -27,6 +27,12 @@ class Ran:
     err: str
 
     @property
+    def said(self) -> str:
+        """Standard error without what was found before anything was touched."""
+        found = ("good: ", "note: ", "warning: ")
+        return "".join(line for line in self.err.splitlines(keepends=True) if not line.startswith(found))
+
+    @property
     def json(self) -> Any:
         """The one JSON value on standard output."""
         assert self.code == 0, self.err

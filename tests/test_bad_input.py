@@ -58,13 +58,13 @@ def refused(
         ran = nad(*args)
         assert ran.code == 2, ran
         assert ran.out == ""
-        assert ran.err.startswith("nad: ")
-        assert ran.err.endswith("\n")
-        assert 1 <= ran.err.count("\n") <= 2, ran.err
-        assert "Traceback" not in ran.err
-        assert not any(c in ran.err for c in UNSAFE)
+        assert ran.said.startswith("nad: ")
+        assert ran.said.endswith("\n")
+        assert 1 <= ran.said.count("\n") <= 2, ran.said
+        assert "Traceback" not in ran.said
+        assert not any(c in ran.said for c in UNSAFE)
         for words in match:
-            assert words in ran.err
+            assert words in ran.said
         assert (tree(tmp_path), tree(victim)) == before
 
     return check
@@ -522,7 +522,8 @@ def test_a_result_is_replaced_where_that_is_said(nad: "Nad", tiny: Path, victim:
     where = ("--data", tiny, "--clean", 0.5, "--out", tmp_path / "out")
     assert nad("purify", victim, *where, "--method", FAST, "--overwrite").code == 0
     assert {p.name for p in tmp_path.rglob("*")} == {
-        *("out", "model.safetensors", "model.json", "result.json", "history.csv", "indices.json")
+        *("out", "model.safetensors", "model.json", "result.json", "history.csv", "indices.json"),
+        *("attention.png", "triggers.png"),
     }
     assert '"method": "finetune' in (tmp_path / "out" / "result.json").read_text()
 
@@ -628,7 +629,7 @@ def test_an_interruption_leaves_nothing(
     monkeypatch.setattr(target, name, interrupted)
     methods = ("--method", FAST, "--method", "scratch:epochs=1,batch=16")
     ran = nad("purify", victim, "--data", tiny, "--clean", 0.5, *methods, "--out", tmp_path / "out", "--overwrite")
-    assert (ran.code, ran.out, ran.err) == (130, "", "nad: stopped; nothing unfinished was written\n")
+    assert (ran.code, ran.out, ran.said) == (130, "", "nad: stopped; nothing unfinished was written\n")
     assert (tree(tmp_path), tree(victim)) == there
 
 

@@ -46,6 +46,12 @@ class Net(nn.Module):
 """
 
 
+PURIFIED = {
+    *("model.safetensors", "model.json", "result.json", "history.csv", "indices.json"),
+    *("attention.png", "triggers.png"),
+}
+
+
 def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
@@ -194,14 +200,14 @@ def test_a_backdoor_for_every_class_is_measured_on_all_images(nad: "Nad", tiny: 
 
 def test_purifying_leaves_a_network_its_card_and_the_evidence(purified: "tuple[Path, Ran]", victim: Path) -> None:
     folder, ran = purified
-    assert names(folder) == {"model.safetensors", "model.json", "result.json", "history.csv", "indices.json"}
+    assert names(folder) == PURIFIED
     assert ran.json == read(folder / "result.json")
     assert ran.json["before"] == read(victim / "result.json")["after"]
     assert ran.json["after"]["asr"] < ran.json["before"]["asr"]
     assert rates_agree_with_counts(ran.json["before"])
     assert rates_agree_with_counts(ran.json["after"])
     assert Attack.parse(ran.json["attack"]) == Attack.parse(ATTACK)
-    assert Defense.parse(ran.json["method"]) == Defense.parse(FAST)
+    assert Defense.parse(ran.json["method"]) == Defense.parse(FAST + ",augment=crop")  # they differ in a mirror
     assert ran.json["configuration"]["name"] == "finetune"
     card = read(folder / "model.json")
     assert card["sha256"] == sha(folder / "model.safetensors")
@@ -238,7 +244,7 @@ def test_several_methods_get_a_folder_each_and_one_table(several: "tuple[Path, R
     assert isinstance(ran.json, list)
     assert ran.json == read(folder / "result.json")
     for name, result in zip(("1-finetune", "2-nad"), ran.json):
-        assert names(folder / name) == {"model.safetensors", "model.json", "result.json", "history.csv", "indices.json"}
+        assert names(folder / name) == PURIFIED
         assert read(folder / name / "result.json") == result
         assert result["configuration"]["name"] == name[2:]
         assert read(folder / name / "model.json")["sha256"] == sha(folder / name / "model.safetensors")
@@ -395,7 +401,9 @@ def test_people_get_a_table_and_the_place(purify: "Nad", tmp_path: Path) -> None
         assert word in ran.out
     result = read(tmp_path / "out" / "result.json")[0]
     assert f"{100 * result['before']['asr']:.2f} %" in ran.out
-    assert ran.err == f"computed on {result['run']['device']} in {result['run']['precision']}, seed 0\n"
+    assert ran.said == f"computed on {result['run']['device']} in {result['run']['precision']}, seed 0\n"
+    assert "clean pictures right" in ran.err
+    assert "sent there by" in ran.out
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -522,7 +530,7 @@ def test_a_nested_method_from_a_shell(several: "tuple[Path, Ran]", tiny: Path, v
     )
     ran = process("/bin/sh", "-c", line, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
+    assert all(line.startswith(("good: ", "warning: ", "note: ")) for line in ran.stderr.splitlines())
     result = json.loads(ran.stdout)  # fails if there is anything else on standard output
     assert result["configuration"]["teacher"]["lr"] == 0.1
     assert result == read(tmp_path / "out" / "result.json")

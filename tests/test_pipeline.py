@@ -14,7 +14,7 @@ from nad.data.synthetic import signs
 from nad.defenses import Defense
 from nad.errors import NadError
 from nad.models.checkpoints import load
-from nad.pipeline import attack_on, evaluate_checkpoint, loaded_from, purify_checkpoint, train
+from nad.pipeline import Terms, attack_on, evaluate_checkpoint, loaded_from, purify_checkpoint, train
 from nad.runtime import Run
 from nad.training import Recipe
 
@@ -44,7 +44,7 @@ def test_finetuning_and_nad_run_and_are_recorded(victim, dataset):
     common = "lr=0.02,epochs=6,batch=32,augment=crop"
     specs = [f"finetune:{common}", *(f"nad:teacher=(finetune:lr=0.2),beta={b},{common}" for b in (0, 2, 20))]
     made = purify_checkpoint(
-        loaded_from(victim), dataset, [Defense.parse(s) for s in specs], Run(seed=101), 0.2, ATTACK
+        loaded_from(victim), dataset, [Defense.parse(s) for s in specs], Run(seed=101), Terms(clean=0.2, attack=ATTACK)
     )
     tuned, control, weak, strong = made
     assert control.result.after == tuned.result.after, "beta 0 is fine-tuning"
@@ -61,7 +61,8 @@ def test_finetuning_and_nad_run_and_are_recorded(victim, dataset):
 def test_the_attack_given_for_evaluation_does_not_reach_the_method(victim, dataset):
     method = [Defense.parse("nad:teacher=(finetune:lr=0.1),lr=0.02,beta=1,epochs=1,batch=32")]
     with_attack, without = (
-        purify_checkpoint(loaded_from(victim), dataset, method, Run(seed=1), 0.1, a)[0] for a in (ATTACK, None)
+        purify_checkpoint(loaded_from(victim), dataset, method, Run(seed=1), Terms(clean=0.1, attack=a))[0]
+        for a in (ATTACK, None)
     )
     one, two = with_attack.model.state_dict(), without.model.state_dict()
     assert all(torch.equal(one[k], two[k]) for k in one)
@@ -84,7 +85,9 @@ def test_images_of_another_size_than_the_network_was_trained_on_are_refused(vict
 
 def test_purify_in_memory_is_the_same_as_from_a_checkpoint(victim, dataset):
     spec = "finetune:lr=0.05,epochs=1,batch=32"
-    (made,) = purify_checkpoint(loaded_from(victim), dataset, [Defense.parse(spec)], Run(seed=2), 0.1)
+    (made,) = purify_checkpoint(
+        loaded_from(victim), dataset, [Defense.parse(spec)], Run(seed=2), Terms(clean=0.1, budget=0)
+    )
     outcome = nad.purify(victim.model, dataset.train.subset(made.indices["clean"]), spec, seed=2)
     assert all(torch.equal(v, made.model.state_dict()[k]) for k, v in outcome.model.state_dict().items())
 
@@ -111,6 +114,6 @@ def test_an_aggressive_rate_erases_badnets_on_real_images_and_a_gentle_one_does_
     dataset = nad.load(str(Path(os.environ["NAD_DATA"]) / "cifar10-jpeg"))
     methods = [Defense.parse(f"finetune:lr={lr},epochs=6") for lr in (0.1, 0.01)]
     attack = nad.Attack.parse(loaded.card.attack, trusted=False)
-    hard, gentle = purify_checkpoint(loaded, dataset, methods, Run(seed=103), 0.05, attack)
+    hard, gentle = purify_checkpoint(loaded, dataset, methods, Run(seed=103), Terms(clean=0.05, attack=attack))
     assert hard.result.after.asr.rate < 0.3
     assert gentle.result.after.asr.rate > 0.7

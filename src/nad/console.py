@@ -83,6 +83,32 @@ def metrics_table(rows: Sequence[tuple[str, Metrics, float | None]], title: str 
     out().print(table)
 
 
+def findings(found: Sequence[tuple[str, str]]) -> None:
+    """What was found before anything was touched: a level (good, note, warning) and a sentence each."""
+    styles = {"good": "green", "note": "cyan", "warning": "bold yellow"}
+    for level, text in found:
+        err().print(f"[{styles[level]}]{level}:[/] {safe(text, 600)}")
+
+
+def evidence_table(classes: Sequence[dict[str, Any]], method: str = "", most: int = 5) -> None:
+    """Evidence without the trigger, before and after; the classes that were reached most easily before come first."""
+
+    def moved(row: dict[str, Any], key: str) -> str:
+        values = [row[when].get(key) for when in ("before", "after")]
+        return "" if None in values else " → ".join(f"{100 * v:.1f} %" for v in values)
+
+    title = "without the trigger, before → after"
+    table = Table(title=safe(f"{method}: {title}" if method else title), title_justify="left")
+    table.add_column("class", overflow="fold")
+    table.add_column("sent there by one small change", justify="right")
+    table.add_column("smallest patch, of the picture", justify="right")
+    for row in sorted(classes, key=lambda row: -row["before"]["universal"])[:most]:
+        table.add_row(safe(row["class"], 40), moved(row, "universal"), moved(row, "mask"))
+    out().print(table)
+    if len(classes) > most:
+        line(f"and {len(classes) - most} more classes in result.json")
+
+
 def scores_table(summary: dict[str, Any], rows: Sequence[dict[str, Any]], most: int = 50) -> None:
     """What a detector says: `most` of its rows, flagged ones first, and a line for each number of the whole."""
     rows = sorted(rows, key=lambda row: not row.get("flagged"))

@@ -13,7 +13,7 @@ from nad.data import sources
 from nad.data.images import ImageSet
 from nad.defenses.base import Defense
 from nad.pictures import attention_figure
-from nad.pipeline import Made, loaded_from, purify_checkpoint, train
+from nad.pipeline import Made, Terms, loaded_from, purify_checkpoint, train
 from nad.results import Metrics, write_json
 from nad.runtime import Run
 from nad.training import Recipe
@@ -81,7 +81,7 @@ def demo(run: Run) -> Demonstration:
     run.progress("rendering road signs", 1, 1, "")
     victim = train(dataset, MODEL, attack, VICTIM, run)
     erasers = [Defense.parse(spec) for spec in ERASERS.values()]
-    made = purify_checkpoint(loaded_from(victim), dataset, erasers, run, CLEAN, attack)
+    made = purify_checkpoint(loaded_from(victim), dataset, erasers, run, Terms(clean=CLEAN, attack=attack))
     test = dataset.test
     assert test is not None
     rows = attack.evaluated(test.labels).nonzero().flatten()

@@ -22,7 +22,7 @@ from nad.defenses.base import Defense
 from nad.models import zoo
 from nad.models.checkpoints import Loaded, load
 from nad.pictures import attention_figure, channel_figure, operator_figure, trigger_sheet
-from nad.pipeline import attack_on, purify_checkpoint
+from nad.pipeline import Terms, attack_on, purify_checkpoint
 from nad.runtime import Run
 
 GRID = "table1"
@@ -65,7 +65,9 @@ class Studio:
             if label is None:
                 found[shown] = loaded.model
             else:
-                (made,) = purify_checkpoint(loaded, dataset, [Defense.parse(methods[label])], run, grids.CLEAN)
+                (made,) = purify_checkpoint(
+                    loaded, dataset, [Defense.parse(methods[label])], run, Terms(clean=grids.CLEAN)
+                )
                 found[shown] = made.model
         return found
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import matplotlib
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from nad.attention import Operator, attention_map
 from nad.data.images import ImageSet
 from nad.errors import printable
+from nad.inversion import Triggers
 from nad.models.stages import find_stages, tap
 from nad.runtime import Run
 
@@ -37,23 +39,26 @@ def attention_maps(model: nn.Module, pixels: Tensor, run: Run) -> tuple[list[str
 
 
 def attention_figure(
-    clean: ImageSet, triggered: Tensor, networks: Mapping[str, nn.Module], path: Path, run: Run
+    clean: ImageSet, triggered: Tensor | None, networks: Mapping[str, nn.Module], path: Path | BinaryIO, run: Run
 ) -> None:
     """Draw each image clean and triggered, and the attention of each network on both, one row a picture.
 
     Args:
-        clean: a few images with their true labels. triggered: uint8, the same images with the trigger.
+        clean: a few images with their true labels.
+        triggered: uint8, the same images with the trigger; None where nobody knows it.
         networks: by the name to print, such as before and after.
         path: the PNG to write.
     """
-    pixels = torch.stack([clean.pixels[torch.arange(len(clean))], triggered], 1).flatten(0, 1)  # clean, triggered, ...
+    kinds = [clean.pixels[torch.arange(len(clean))], *([] if triggered is None else [triggered])]
+    pixels = torch.stack(kinds, 1).flatten(0, 1)  # clean, triggered, clean, ...
     found = {name: attention_maps(model, pixels, run) for name, model in networks.items()}
     columns = 1 + sum(len(names) for names, _, _ in found.values())
     figure, axes = plt.subplots(len(pixels), columns, figsize=(1.35 * columns, 1.62 * len(pixels)), squeeze=False)
     try:
         for row, image in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
-            truth = int(clean.labels[row // 2])
-            _panel(axes[row][0], image, "triggered" if row % 2 else "clean", _name(clean, truth))
+            truth = int(clean.labels[row // len(kinds)])
+            title = "" if triggered is None else "triggered" if row % 2 else "clean"
+            _panel(axes[row][0], image, title, _name(clean, truth))
             column = 1
             for name, (stages, maps, predicted) in found.items():
                 answer = int(predicted[row])
@@ -64,6 +69,32 @@ def attention_figure(
                 middle = axes[row][column - (len(stages) + 1) // 2]
                 colour = "#1a7f37" if answer == truth else "#cf222e"
                 middle.set_xlabel(f"says: {_name(clean, answer)}", fontsize=8, color=colour, labelpad=3)
+        figure.tight_layout(pad=0.5)
+        figure.savefig(path, dpi=130)
+    finally:
+        plt.close(figure)
+
+
+def patch_figure(found: Mapping[str, Triggers], classes: Mapping[int, str], path: Path | BinaryIO) -> None:
+    """Draw the smallest patch that leads to each class, on grey: one row a network, one column a class.
+
+    Args:
+        found: what was inverted from each network, by the name to print. classes: the name of each class to draw.
+        path: the PNG to write.
+    """
+    across = max(2, len(classes))
+    figure, axes = plt.subplots(len(found), across, figsize=(1.5 * across, 1.75 * len(found)), squeeze=False)
+    try:
+        for line, (name, triggers) in zip(axes, found.items()):
+            for axis in line[len(classes) :]:
+                axis.axis("off")
+            for axis, (label, shown) in zip(line, classes.items()):
+                grey = torch.full((1, *triggers.patterns.shape[1:]), 0.5)
+                image = triggers.stamped(grey, torch.tensor([label]))[0].permute(1, 2, 0).numpy()
+                part = triggers.norms[label].item() / triggers.masks[0].numel()
+                caption = f"{100 * part:.1f} % of the picture"
+                _panel(axis, image, printable(shown, 24).replace("$", r"\$"), caption)
+            line[0].set_ylabel(name, fontsize=8)
         figure.tight_layout(pad=0.5)
         figure.savefig(path, dpi=130)
     finally:

@@ -74,6 +74,7 @@ class Result:
         before, after: metrics; `before` is None where there was no earlier network.
         seconds: of the work itself, without evaluation.
         notes: what else a reader needs (the curve of a choice, taps that were dropped), by name.
+        evidence: what was found without the trigger, before and after; empty where nobody asked.
     """
 
     method: str
@@ -86,11 +87,13 @@ class Result:
     attack: str | None = None
     seconds: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         before = {} if self.before is None else {"before": self.before.to_json()}
-        own = {k: v for k, v in vars(self).items() if k not in ("before", "after")}
-        return own | before | {"after": self.after.to_json()}
+        evidence = {"evidence": self.evidence} if self.evidence else {}
+        own = {k: v for k, v in vars(self).items() if k not in ("before", "after", "evidence")}
+        return own | before | {"after": self.after.to_json()} | evidence
 
 
 def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
@@ -127,7 +130,7 @@ def _plain(value: Any) -> Any:
 FILES = frozenset(
     (
         *("result.json", "history.csv", "indices.json", "model.json", "model.safetensors", "model.pt"),
-        *("trigger.safetensors", "attention.png", "train.parquet", "test.parquet"),
+        *("trigger.safetensors", "attention.png", "triggers.png", "report.html", "train.parquet", "test.parquet"),
     )
 )
 """What a result's folder holds, at any depth. A folder with anything else in it is never replaced."""

@@ -18,7 +18,7 @@ from nad.errors import NadError
 from nad.grids import names as grids
 from nad.models.checkpoints import load
 from nad.models.create import create
-from nad.pipeline import attack_on, evaluate_checkpoint, purify_checkpoint
+from nad.pipeline import Terms, attack_on, evaluate_checkpoint, purify_checkpoint
 from nad.results import Metrics, read_json
 from nad.runtime import Run
 from nad.training import RECIPES
@@ -208,7 +208,9 @@ def test_the_teacher_may_be_the_network_that_was_never_backdoored(zoo, data, tmp
     assert status.result is not None
     dataset = runner_module.decoded("tiny", data)
     direct = DEFENSES.create(f"{method},teacher_checkpoint={zoo / 'b' / 'model.safetensors'},teacher_model=wrn-10-1")
-    (made,) = purify_checkpoint(load(zoo / "a"), dataset, [direct], RUN, 0.5, attack_on(load(zoo / "a"), "card"))
+    (made,) = purify_checkpoint(
+        load(zoo / "a"), dataset, [direct], RUN, Terms(clean=0.5, attack=attack_on(load(zoo / "a"), "card"))
+    )
     assert status.result["after"] == made.result.after.to_json()
     (own,) = run_grid([replace(taught, name="a/own-0", clean_teacher=False)], Job(tmp_path / "results", data, RUN))
     assert own.result is not None

@@ -220,7 +220,8 @@ def test_strength_multiplies_the_released_betas_where_no_beta_is_said():
 
 def test_the_recommended_composition_has_a_name():
     student = "start=teacher,strength=3,lr=0.01,epochs=20,batch=128,schedule=cosine,rho=1"
-    whole = quick(f"nad:teacher=(sau:batch=64),{student}").configuration()
+    teacher = "sau:batch=64,weight=1,eps=0.4,stride=0.4,lr=0.02"
+    whole = quick(f"nad:teacher=({teacher}),{student}").configuration()
     assert quick("nad-sau").configuration() == whole | {"name": "nad-sau"}
     assert not quick("nad-sau").chooses_beta
     assert not quick("nad-sau").chooses_lr

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,15 @@ from nad.bench.twin import TWIN, Twin
 from nad.data.downloads import cache_folder
 from nad.data.sources import Dataset
 from nad.defenses.base import Defense
-from nad.defenses.masking import Masked
 from nad.defenses.taught import Taught
-from nad.defenses.trained import Trained
+from nad.defenses.unflipped import unflipped
 from nad.errors import NadError
 from nad.evaluation import POISONED, REACTIVATION, reactivated
 from nad.grids import CLEAN
 from nad.models import zoo
 from nad.models.checkpoints import load
 from nad.oracle import Oracle
-from nad.pipeline import attack_on, purify_checkpoint
+from nad.pipeline import Terms, attack_on, purify_checkpoint
 from nad.pipeline.parts import defended
 from nad.results import read_json, write_json
 from nad.runtime import Run
@@ -101,7 +100,7 @@ class Erasure(Cell):
         if isinstance(method, Oracle):
             method = replace(method, attack=attack)
         run = replace(run, keep=cache_folder())
-        (made,) = purify_checkpoint(loaded, dataset, [method], run, self.clean, attack)
+        (made,) = purify_checkpoint(loaded, dataset, [method], run, Terms(clean=self.clean, attack=attack))
         result = made.result.to_json()
         result["notes"] |= {"fingerprint": fingerprint, "victim": self.victim, "asked": self.method}
         if self.reactivate and attack:
@@ -114,20 +113,3 @@ class Erasure(Cell):
         os.makedirs(path.parent, exist_ok=True)
         write_json(path, result, indent=None)  # there are thousands
         return result
-
-
-def unflipped(method: Defense, inherits: bool = False) -> Defense:
-    """`method`, and every method nested in it, without the flips that it does not name itself.
-
-    Args:
-        inherits: whether what it leaves open is another method's, as a teacher's is its student's.
-    """
-    changes: dict[str, Any] = {}
-    for field in fields(method):
-        if isinstance(nested := getattr(method, field.name), Defense):
-            changes[field.name] = unflipped(nested, isinstance(method, Trained) and field.name == "teacher")
-    if isinstance(method, Trained | Masked) and method.augment is None and not inherits:
-        used = method.how().augment if isinstance(method, Trained) else method.augmentation
-        if "flip" in used:
-            changes["augment"] = tuple(name for name in used if name != "flip")
-    return replace(method, **changes)

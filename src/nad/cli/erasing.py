@@ -11,7 +11,7 @@ from nad.detection import Detector
 from nad.errors import NadError
 from nad.models.checkpoints import Format, Loaded, load, located
 from nad.oracle import Oracle
-from nad.pipeline import Made, attack_on
+from nad.pipeline import Intake, Made, attack_on
 from nad.results import dumps, new_folder, resolved, write_json
 
 
@@ -26,6 +26,7 @@ def purify(
     clean: float | None = None,
     attack: str | None = None,
     oracle: str | None = None,
+    budget: float = 10,
     format: Format = "safetensors",
     overwrite: Annotated[bool, flag] = False,
     how: How = How(),
@@ -41,13 +42,15 @@ def purify(
     model
         Architecture, where the checkpoint has no card that says it.
     method
-        Eraser, such as 'nad:beta=auto'; may be repeated. `nad list defenses` shows them.
+        Eraser, such as 'nad:beta=auto', nad-sau where nothing is said; may be repeated. `nad list defenses` shows them.
     clean
         Fraction of the training split that the defense gets (0.05 where nothing is said).
     attack
         Only for evaluating before and after; no eraser sees it. card is the one that the network's card records.
     oracle
         Retrain with this trigger, which no defender knows: an oracle, and labelled so. card is the network's own.
+    budget
+        Minutes for evidence that needs no trigger, before and after; 0 leaves it out.
     format
         safetensors, or pt for a plain state dict.
     overwrite
@@ -55,7 +58,7 @@ def purify(
     """
     if any(m.partition(":")[0] == Oracle.spec_name for m in method or ()):
         raise NadError("the oracle knows the trigger and is no method; pass --oracle ATTACK, such as --oracle card")
-    methods = [Defense.parse(m) for m in method or ([] if oracle else ["nad"])]
+    methods = [Defense.parse(m) for m in method or ([] if oracle else [pipeline.DEFAULT])]
     several = len(methods) + bool(oracle) > 1
     apart(out, str(located(checkpoint)), "checkpoint")
     apart(out, data.data, "images")
@@ -71,7 +74,8 @@ def purify(
             place.mkdir(exist_ok=True)
             made.write(place, format, loaded)
 
-        made = pipeline.purify_checkpoint(loaded, data.load(), methods, run, clean, judged, write)
+        terms = pipeline.Terms(clean=clean, attack=judged, budget=budget, told=_told)
+        made = pipeline.purify_checkpoint(loaded, data.load(), methods, run, terms, write)
         results = [m.result.to_json() for m in made]
         if several:
             write_json(folder / "result.json", results)
@@ -79,6 +83,10 @@ def purify(
         return console.raw(dumps(results if several else results[0]))
     _tell(loaded, made)
     console.line(f"wrote {out}")
+
+
+def _told(found: Intake) -> None:
+    console.findings([(one.level, one.text) for one in found.findings])
 
 
 def _tell(loaded: Loaded, made: Sequence[Made]) -> None:
@@ -91,6 +99,8 @@ def _tell(loaded: Loaded, made: Sequence[Made]) -> None:
     for one in made:
         for text in console.curve_lines(one.result.notes):
             console.line(f"{one.result.method}: {text}" if len(made) > 1 else text)
+        if classes := one.result.evidence.get("classes"):
+            console.evidence_table(classes, one.result.method if len(made) > 1 else "")
 
 
 @app.command

@@ -23,7 +23,8 @@ class NADSAU(NAD):
     """
 
     teacher: Literal["given"] | Defense = option(
-        SAU(batch=64), "the defense that makes the teacher; given is the network as it came"
+        SAU(batch=64, weight=1.0, eps=0.4, stride=0.4, lr=0.02),
+        "the defense that makes the teacher; given is the network as it came",
     )
     start: Literal["teacher"] | Defense | None = option(
         "teacher", "what makes the network that the student starts as, or teacher, a copy of it; none is the given one"

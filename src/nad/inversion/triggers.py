@@ -1,5 +1,6 @@
 """Reverse-engineered triggers: for each class the smallest patch that sends images to it (Neural Cleanse)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,11 +73,16 @@ class Triggers:
         return (1 - mask) * x + mask * pattern
 
 
-def invert(model: nn.Module, images: ImageSet, how: Inversion, run: Run) -> Triggers:
+def invert(
+    model: nn.Module, images: ImageSet, how: Inversion, run: Run, classes: Sequence[int] | None = None
+) -> Triggers:
     """For each class, minimise the cross-entropy of answering it + weight * |mask|_1 over a mask and a pattern.
 
     All classes are optimised in one batch. The optimiser treats every value by itself, so this gives what one class
     after another would, on the same batches.
+
+    Args:
+        classes: those to seek a trigger for, all where nothing is said; what is found of others means nothing.
 
     Source: Wang et al., "Neural Cleanse", S&P 2019, Section IV; weight doubled after five epochs that succeed and
     divided by 2^1.5 after five that do not; the smallest mask of an epoch that succeeded is kept (the most successful
@@ -87,6 +93,9 @@ def invert(model: nn.Module, images: ImageSet, how: Inversion, run: Run) -> Trig
     draws = run.generator("inversion")
     raw = [torch.randn(count, channels, high, wide, generator=draws).to(device) for channels in (1, 3)]
     search = _Search(raw, how, count)
+    asked = count if classes is None else len(classes)
+    if classes is not None:
+        search.active &= torch.zeros_like(search.active).index_fill(0, torch.tensor(classes, device=device), True)
     images = channels_last(images.to(device))
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(False)
@@ -97,7 +106,7 @@ def invert(model: nn.Module, images: ImageSet, how: Inversion, run: Run) -> Trig
                 fed = batches(images, Epoch(order, Draws(), how.batch), Augmentation(), device)
                 search.epoch(model, fed)
                 left = int(search.active.sum())
-                run.progress("triggers", epoch + 1, how.epochs, f"{left} of {count} classes left")
+                run.progress("triggers", epoch + 1, how.epochs, f"{left} of {asked} classes left")
                 if not left:
                     break
     finally:

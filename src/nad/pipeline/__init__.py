@@ -1,6 +1,7 @@
 """From end to end: train a victim, poison data, purify a network, scan it, evaluate it. Everything returns values."""
 
-from nad.pipeline.erasing import purify, purify_checkpoint
+from nad.pipeline.erasing import DEFAULT, Terms, purify, purify_checkpoint
+from nad.pipeline.intake import Intake
 from nad.pipeline.judging import attack_on, evaluate_checkpoint
 from nad.pipeline.made import Made, loaded_from
 from nad.pipeline.poisoning import poison, shown
@@ -8,7 +9,10 @@ from nad.pipeline.scanning import detection_rates, scan_checkpoint
 from nad.pipeline.victims import train
 
 __all__ = [
+    "DEFAULT",
+    "Intake",
     "Made",
+    "Terms",
     "attack_on",
     "detection_rates",
     "evaluate_checkpoint",

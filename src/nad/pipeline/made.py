@@ -22,12 +22,15 @@ class Made:
     history: list[dict[str, Any]]
     indices: dict[str, Tensor]
     trigger: Mapping[str, Tensor] = field(default_factory=dict)  # what the card's attack was fitted to
+    pictures: Mapping[str, bytes] = field(default_factory=dict)  # PNG files by name
 
     def write(self, folder: Path, format: Format = "safetensors", like: Loaded | None = None) -> None:
-        """Into an existing folder: weights, card, result, history and the indices of the images that were used."""
+        """Into an existing folder: weights, card, result, history, pictures, and which images were used."""
         save(folder, self.model, self.card, format, like, self.trigger)
         write_json(folder / "result.json", self.result.to_json())
         write_history(folder / "history.csv", self.history)
+        for name, content in self.pictures.items():
+            (folder / name).write_bytes(content)
         if self.indices:
             write_json(folder / "indices.json", {k: v.tolist() for k, v in self.indices.items()})
 

@@ -1,0 +1,139 @@
+"""What can be said of a network without knowing a trigger. It cannot import attacks."""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nad.attention import distances, normalised_difference
+from nad.data.batches import in_order
+from nad.data.images import ImageSet
+from nad.inversion import Inversion, Triggers, Universal, anomaly, invert, reached, universal
+from nad.models.forward import evaluating
+from nad.models.normalize import unwrap
+from nad.models.stages import Stage, tap
+from nad.runtime import Run
+
+SOUGHT, JUDGED = 500, 500  # images that triggers are sought on, and others that their success is counted on, at most
+SCREENING = Universal.steps * Universal.batch  # images that screening one class takes
+EPOCHS = 40  # of an inversion; masks change little after
+DEEPEST = 16  # classes that a trigger is inverted for at most, the most suspicious ones first
+WITNESSES = 5  # an index of fewer classes would say nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """The clean images that evidence is sought and judged on: two parts that share none."""
+
+    sought: ImageSet
+    judged: ImageSet
+
+    @classmethod
+    def of(cls, images: ImageSet, run: Run) -> "Ground":
+        """Halves of `images`, drawn from the run's seed."""
+        order = torch.randperm(len(images), generator=run.generator("evidence"))
+        half = max(1, len(order) // 2)
+        return cls(images.subset(order[:half][:SOUGHT]).decoded(), images.subset(order[half:][:JUDGED]).decoded())
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one network gives away.
+
+    Args:
+        universal: of every class, the part of images of other classes that one small change sends to it.
+        rms: root mean square of that change at most.
+        seconds: that one image of one class took, forward and backward.
+    """
+
+    universal: tuple[float, ...]
+    rms: float
+    seconds: float
+
+    @property
+    def suspicious(self) -> list[int]:
+        """The classes, the one that is reached most easily first."""
+        return sorted(range(len(self.universal)), key=lambda label: -self.universal[label])
+
+
+def screened(model: nn.Module, ground: Ground, run: Run, how: Universal | None = None) -> Look:
+    """How easily each class is reached by a small change that is the same for all images.
+
+    Args:
+        model: left as it is.
+    """
+    how, classes = how or Universal(), range(len(ground.sought.classes))
+    model = copy.deepcopy(model).float()
+    began = time.perf_counter()
+    changes = universal(model, ground.sought, classes, how, run)
+    seconds = time.perf_counter() - began
+    rates = reached(model, ground.judged, changes, classes, run)
+    return Look(tuple(rates), how.rms, seconds / (len(classes) * how.steps * how.batch))
+
+
+def affordable(look: Look, ground: Ground, seconds: float, networks: int) -> int:
+    """For how many classes triggers can be inverted, in each of `networks`, within `seconds`."""
+    each = look.seconds * len(ground.sought) * EPOCHS * networks
+    return max(0, min(int(seconds / each), DEEPEST, len(ground.sought.classes)))
+
+
+def inverted(model: nn.Module, ground: Ground, classes: Sequence[int], run: Run) -> Triggers:
+    """For each of `classes` the smallest patch that leads to it."""
+    return invert(copy.deepcopy(model).float(), ground.sought, Inversion(epochs=EPOCHS), run, classes)
+
+
+def sizes(found: Triggers, classes: Sequence[int]) -> dict[int, dict[str, float]]:
+    """Of each of `classes` the mask's size as a part of the picture, the patch's success, and the anomaly index.
+
+    The index is among `classes`, positive where the mask is smaller than the median, and left out where those are
+    fewer than five.
+    """
+    norms = found.norms[torch.tensor(classes, dtype=torch.int64)]
+    area = found.masks.shape[2] * found.masks.shape[3]
+    rows = {c: {"mask": norm / area, "success": found.success[c].item()} for c, norm in zip(classes, norms.tolist())}
+    if len(classes) >= WITNESSES:
+        index = anomaly(norms) * (norms.quantile(0.5) - norms).sign()
+        for label, far in zip(classes, index.tolist()):
+            rows[label]["anomaly"] = far
+    return rows
+
+
+def attention_moved(
+    before: nn.Module, after: nn.Module, stages: Sequence[Stage], images: ImageSet, run: Run
+) -> list[dict[str, Any]]:
+    """Of each stage, the mean distance of the normalised attention maps of both networks (0 to sqrt 2)."""
+    device = run.torch_device
+    networks = [copy.deepcopy(model).float().to(device) for model in (before, after)]
+    total = torch.zeros(len(stages))
+    for x, _ in in_order(images.to(device), device):
+        maps = []
+        for network in networks:
+            with evaluating(network), run.inference(), tap(network, stages) as taps:
+                network(x)
+                maps.append([taps[stage.name].float() for stage in stages])
+        for row, (one, other) in enumerate(zip(*maps)):
+            total[row] += distances(normalised_difference(one, other, "sum", 2)).sum().cpu()
+    return [{"stage": s.name, "attention": t} for s, t in zip(stages, (total / len(images)).tolist())]
+
+
+def weights_moved(before: nn.Module, after: nn.Module) -> dict[str, Any]:
+    """How far the weights went, relative to their length before: of the whole network and of each layer."""
+    given = {k: v.detach().cpu().float() for k, v in unwrap(before).named_parameters()}
+    pairs = {k: (given[k], v.detach().cpu().float()) for k, v in unwrap(after).named_parameters()}
+    layers: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for key, pair in pairs.items():
+        layers.setdefault(key.rpartition(".")[0] or key, []).append(pair)
+    return {
+        "relative": _relative(list(pairs.values())),
+        "layers": [{"layer": name, "relative": _relative(of)} for name, of in layers.items()],
+    }
+
+
+def _relative(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    moved = sum((one - other).square().sum().item() for one, other in pairs)
+    length = sum(one.square().sum().item() for one, _ in pairs)
+    return (moved / length) ** 0.5 if length else 0.0

@@ -1,0 +1,165 @@
+"""A network before and after, as somebody sees it who does not know the trigger."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from nad import evidence
+from nad.errors import NadError
+from nad.inversion import Triggers
+from nad.models.stages import Stage, find_stages
+from nad.pictures import attention_figure, patch_figure
+from nad.pipeline.intake import Intake, intake
+from nad.pipeline.parts import Parts
+from nad.runtime import Run
+from nad.training import predictions
+
+PICTURED = 4  # pictures whose attention is drawn
+PATCHES = 6  # classes whose smallest patch is drawn
+DESCRIBED = {
+    "attention.png": {
+        "title": "Attention of the same pictures before and after, at each stage",
+        "alt": "Attention maps of a few pictures, before and after",
+    },
+    "triggers.png": {
+        "title": "The smallest patch that sends pictures to a class, the most suspicious classes first",
+        "alt": "Inverted patches of the most suspicious classes, before and after",
+    },
+}
+LIMITS = (
+    "Accuracy on clean pictures says nothing about a backdoor: a backdoored network has it too.",
+    "Evidence without the trigger can show that a shortcut to a class is gone. It cannot show that none is left: a "
+    "trigger that fills the picture, or one for a few pictures only, may be found by none of these measures.",
+    "The pictures are taken to be clean. A triggered one among them would teach the network its backdoor again.",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """What a network gives away, found once, and compared with what is left after a method.
+
+    Args:
+        given: the network as it came. parts: clean images for evidence, and others for the reported accuracy.
+        budget: minutes that the evidence may take, about; what it does not suffice for is left out and said.
+    """
+
+    given: nn.Module
+    parts: Parts
+    run: Run
+    budget: float
+
+    def __post_init__(self) -> None:
+        if self.budget < 0:
+            raise NadError(f"expected --budget of at least 0 minutes, got {self.budget:g}")
+
+    @cached_property
+    def intake(self) -> Intake:
+        return intake(self.given, self.parts.train, self.run)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Where attention is compared; nowhere in a network without feature maps."""
+        first = self.parts.train.pixels[torch.arange(1)].to(self.run.torch_device).float() / 255
+        try:
+            return find_stages(self.given.to(self.run.torch_device), first)
+        except NadError:
+            return ()
+
+    @cached_property
+    def ground(self) -> evidence.Ground:
+        return evidence.Ground.of(self.parts.train, self.run)
+
+    @cached_property
+    def look(self) -> evidence.Look:
+        return evidence.screened(self.given, self.ground, self.run)
+
+    @cached_property
+    def inverted(self) -> tuple[list[int], Triggers | None]:
+        """The most suspicious classes, as many as there is time for, and their smallest patches."""
+        screening = self.look.seconds * len(self.ground.sought.classes) * evidence.SCREENING * 2
+        left = max(0.0, 60 * self.budget - screening)
+        classes = self.look.suspicious[: evidence.affordable(self.look, self.ground, left, networks=2)]
+        return classes, evidence.inverted(self.given, self.ground, classes, self.run) if classes else None
+
+    @cached_property
+    def right(self) -> Tensor:
+        """Which of the reported images the given network answers right."""
+        return predictions(self.given, self.parts.test, self.run) == self.parts.test.labels.cpu()
+
+    def of(self, purified: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """What is said of both networks, as JSON values, and the pictures by file name."""
+        said: dict[str, Any] = {
+            "intake": self.intake.to_json() | {"classes": list(self.parts.train.classes)},
+            "reported": self._reported(purified),
+        }
+        pictures = {}
+        if self.stages:
+            pictures["attention.png"] = self._attention(purified)
+        if self.budget:
+            found, patches = self._evidence(purified)
+            said, pictures = said | found, pictures | patches
+        shown = [{"file": name} | DESCRIBED[name] for name in pictures]
+        return said | {"pictures": shown, "limits": [*self._skipped(), *LIMITS]}, pictures
+
+    def _evidence(self, purified: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:
+        look = evidence.screened(purified, self.ground, self.run)
+        classes, before = self.inverted
+        after = evidence.inverted(purified, self.ground, classes, self.run) if classes else None
+        judged = self.ground.judged
+        said = {
+            "classes": self._classes(look, before, after),
+            "rms": look.rms,
+            "images": {"sought": len(self.ground.sought), "judged": len(judged)},
+            "attention": evidence.attention_moved(self.given, purified, self.stages, judged, self.run),
+            "weights": evidence.weights_moved(self.given, purified),
+        }
+        if not (before and after):
+            return said, {}
+        names = {label: judged.classes[label] for label in classes[:PATCHES]}
+        return said, {"triggers.png": _png(lambda file: patch_figure({"before": before, "after": after}, names, file))}
+
+    def _attention(self, purified: nn.Module) -> bytes:
+        test = self.parts.test
+        rows = torch.randperm(len(test), generator=self.run.generator("picture"))[:PICTURED]
+        networks = {"before": self.given, "after": purified}
+        few = test.subset(rows).decoded()
+        return _png(lambda file: attention_figure(few, None, networks, file, self.run))
+
+    def _reported(self, purified: nn.Module) -> list[list[int]]:
+        """Of each class, the images that nothing was chosen on: right by both, before only, after only, by none."""
+        labels, count = self.parts.test.labels.cpu(), len(self.parts.test.classes)
+        after = predictions(purified, self.parts.test, self.run) == labels
+        kinds = [self.right & after, self.right & ~after, ~self.right & after, ~self.right & ~after]
+        table = torch.stack([torch.bincount(labels[kind], minlength=count) for kind in kinds], 1)
+        return [list(map(int, row)) for row in table.tolist()]
+
+    def _classes(self, look: evidence.Look, before: Triggers | None, after: Triggers | None) -> list[dict[str, Any]]:
+        asked, _ = self.inverted
+        sizes = [evidence.sizes(found, asked) if found else {} for found in (before, after)]
+        return [
+            {
+                "class": name,
+                "before": {"universal": self.look.universal[label]} | sizes[0].get(label, {}),
+                "after": {"universal": look.universal[label]} | sizes[1].get(label, {}),
+            }
+            for label, name in enumerate(self.parts.train.classes)
+        ]
+
+    def _skipped(self) -> list[str]:
+        """What is missing from the evidence, in words."""
+        if not self.budget:
+            return ["No evidence without the trigger was sought."]
+        left = len(self.parts.train.classes) - len(self.inverted[0])
+        said = [f"Within the budget {left} classes were screened only: no patch was sought for them."] if left else []
+        return said if self.stages else [*said, "The network has no feature maps to compare the attention of."]
+
+
+def _png(draw: Callable[[BinaryIO], None]) -> bytes:
+    buffer = io.BytesIO()
+    draw(buffer)
+    return buffer.getvalue()

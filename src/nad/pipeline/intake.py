@@ -1,0 +1,214 @@
+"""What is found before anything is touched: do the network and the clean images belong together?"""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from nad.data.images import ImageSet
+from nad.errors import printable
+from nad.models.normalize import Normalized, normalisation, unwrap
+from nad.runtime import Run
+from nad.training import predictions
+
+TRIED = 300  # images that other readings are tried on
+GAIN, SURE = 0.05, 3.0  # another reading is likely if it is right more often by so much, and by so many deviations
+LOW = 0.5  # accuracy below which a network and its images hardly belong together
+MIRRORED = 0.02  # accuracy that mirrored pictures may cost
+FEW, FEW_EACH = 250, 10
+UNEVEN = 10  # times as many images of one class as of another
+NORMALISATIONS = {
+    "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "CIFAR-10's": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "means and deviations of 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
+Level = Literal["good", "note", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence on what was found, and how much it matters."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What was found.
+
+    Args:
+        accuracy: clean images that the network answers right, and how many there are.
+        per_class: images of each class.
+        findings: in words.
+        mirrored: the same of the images flipped left to right.
+        alternatives: other readings of the pictures: images right as given, with the change, and tried.
+    """
+
+    accuracy: tuple[int, int]
+    mirrored: tuple[int, int]
+    per_class: tuple[int, ...]
+    findings: tuple[Finding, ...]
+    alternatives: tuple[dict[str, Any], ...]
+
+    @property
+    def flips(self) -> bool:
+        """Whether a mirrored picture means the same to the network, so that training may flip it."""
+        return not _loses(self.accuracy, self.mirrored)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "accuracy": list(self.accuracy),
+            "mirrored": list(self.mirrored),
+            "per_class": list(self.per_class),
+            "findings": [vars(f) for f in self.findings],
+            "alternatives": list(self.alternatives),
+        }
+
+
+def intake(model: nn.Module, images: ImageSet, run: Run) -> Intake:
+    """Look at a network and at the clean images; changes neither.
+
+    Args:
+        images: the clean images that a method will get.
+    """
+    labels = images.labels.cpu()
+    answers = predictions(model, images, run)
+    right = answers == labels
+    mirrored = predictions(_Read(model, axis=3), images, run) == labels
+    tried = list(_alternatives(model, images, run))
+    found = [*_accuracy(right, tried, answers, images), *_amount(images), *_same(images)]
+    whole = Intake(_hits(right), _hits(mirrored), tuple(images.counts()), tuple(found), tuple(tried))
+    return whole if whole.flips else replace(whole, findings=(*whole.findings, _handed(whole)))
+
+
+def flips(model: nn.Module, images: ImageSet, run: Run) -> bool:
+    """`Intake.flips` alone; leaves the network where it is."""
+    model = copy.deepcopy(model)
+    ways = (predictions(network, images, run) == images.labels.cpu() for network in (model, _Read(model, axis=3)))
+    return not _loses(*map(_hits, ways))
+
+
+def _loses(accuracy: tuple[int, int], mirrored: tuple[int, int]) -> bool:
+    return (accuracy[0] - mirrored[0]) / accuracy[1] > MIRRORED
+
+
+def _hits(right: Tensor) -> tuple[int, int]:
+    return int(right.sum()), len(right)
+
+
+def _handed(whole: Intake) -> Finding:
+    lost = 100 * (whole.accuracy[0] - whole.mirrored[0]) / whole.accuracy[1]
+    return Finding(
+        "note", f"mirrored pictures are answered right {lost:.1f} points less often, so none is mirrored in training"
+    )
+
+
+def _alternatives(model: nn.Module, images: ImageSet, run: Run) -> Iterator[dict[str, Any]]:
+    """How many images are answered right if the pictures are read otherwise."""
+    few = images.subset(torch.randperm(len(images), generator=run.generator("intake"))[:TRIED])
+    inner, own = unwrap(model), normalisation(model)
+    readings: dict[str, nn.Module] = {} if own is None else {"not normalised": inner}
+    for name, (mean, std) in NORMALISATIONS.items():
+        if own is None or any(abs(a - b) > 0.02 for one, other in zip(own, (mean, std)) for a, b in zip(one, other)):
+            readings[f"normalised by {name}"] = Normalized(inner, mean, std)
+    readings |= {"red and blue exchanged": _Read(model, axis=1), "pixels in 0..255": _Read(model, scale=255.0)}
+    given = predictions(model, few, run) == few.labels
+    for change, network in readings.items():
+        right = predictions(network, few, run) == few.labels
+        gained = (right.double() - given.double()).mean().item()
+        error = (((right ^ given).double().mean().item() - gained**2) / len(few)) ** 0.5
+        yield {
+            "change": change,
+            "accuracy": list(_hits(right)),
+            "as_given": list(_hits(given)),
+            "likely": gained >= GAIN and gained > SURE * error,
+        }
+
+
+class _Read(nn.Module):
+    """A network that is shown its pictures otherwise."""
+
+    def __init__(self, model: nn.Module, *, axis: int | None = None, scale: float = 1.0) -> None:
+        super().__init__()
+        self.model, self.axes, self.scale = model, [] if axis is None else [axis], scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.flip(self.axes) * self.scale)
+
+
+def _accuracy(right: Tensor, tried: list[dict[str, Any]], answers: Tensor, images: ImageSet) -> Iterator[Finding]:
+    rate = right.double().mean().item()
+    error = 1.96 * (max(rate * (1 - rate), 1 / len(right)) / len(right)) ** 0.5
+    said = f"the network answers {100 * rate:.1f} ± {100 * error:.1f} % of the clean pictures right"
+    gain, order = _order(answers, images)
+    best = max((t for t in tried if t["likely"]), key=lambda t: t["accuracy"][0], default=None)
+    if best and (best["accuracy"][0] - best["as_given"][0]) / best["accuracy"][1] >= gain:
+        was, now = (100 * n[0] / n[1] for n in (best["as_given"], best["accuracy"]))
+        yield Finding("warning", f"{said}; {best['change']}, {now:.0f} % instead of {was:.0f} %: read them so")
+    elif order:
+        yield Finding("warning", f"{said}; {order}")
+    elif rate < LOW:
+        yield Finding(
+            "warning", f"{said}, and no other reading of them does better: are these its classes and its picture size?"
+        )
+    else:
+        yield Finding("good", said)
+
+
+def _order(answers: Tensor, images: ImageSet) -> tuple[float, str]:
+    """What another order of the classes would gain, and that order in words; 0 and nothing where none seems right."""
+    count = len(images.classes)
+    table = torch.zeros(count, count, dtype=torch.int64)
+    table.index_put_((images.labels, answers.clamp(max=count - 1)), torch.ones_like(answers), accumulate=True)
+    rows, columns = linear_sum_assignment(table.numpy(), maximize=True)
+    gained = (table[rows, columns].sum() - table.diagonal().sum()).item() / len(answers)
+    moved = [(a, b) for a, b in zip(rows.tolist(), columns.tolist()) if a != b and table[a, b] > table[a].sum() / 2]
+    if gained < 0.1 or not moved:
+        return 0.0, ""
+    names = [f"{printable(images.classes[a], 30)} as output {b}" for a, b in moved[:3]]
+    more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
+    return gained, f"it answers {', '.join(names)}{more}: the classes seem to be in another order; pass --classes"
+
+
+def _amount(images: ImageSet) -> Iterator[Finding]:
+    counts = images.counts()
+    missing = [printable(name, 30) for name, n in zip(images.classes, counts) if n == 0]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        yield Finding("warning", f"there are no pictures of {', '.join(missing[:5])}{more}")
+    fewest = min((n for n in counts if n), default=0)
+    if len(images) < FEW or fewest < FEW_EACH:
+        yield Finding(
+            "warning",
+            f"{len(images)} pictures with {fewest} of the rarest class are few: a choice among settings can be off by "
+            f"{100 * 1.96 * (0.1 * 0.9 / len(images)) ** 0.5:.0f} points or more",
+        )
+    if fewest and max(counts) > UNEVEN * fewest:
+        yield Finding(
+            "note", f"classes have between {fewest} and {max(counts)} pictures; accuracy follows the large ones"
+        )
+
+
+def _same(images: ImageSet) -> Iterator[Finding]:
+    """Pictures that are there more than once."""
+    labels: dict[bytes, list[int]] = {}
+    for index in range(len(images)):
+        pixels = images.pixels[torch.tensor([index])]
+        labels.setdefault(pixels.contiguous().numpy().tobytes(), []).append(int(images.labels[index]))
+    repeated = sum(len(own) - 1 for own in labels.values())
+    split = [own for own in labels.values() if len(set(own)) > 1]
+    if split:
+        pair = Counter(tuple(sorted(set(own)))[:2] for own in split).most_common(1)[0][0]
+        first, second = (printable(images.classes[label], 30) for label in pair)
+        yield Finding(
+            "warning", f"{len(split)} pictures lie in two classes, such as in {first} and in {second}; remove one"
+        )
+    if repeated:
+        yield Finding("note", f"{repeated} pictures are copies of others")

@@ -1,0 +1,108 @@
+"""Evidence without the trigger, by hand and on networks with a backdoor and without."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nad import evidence
+from nad.data.images import ImageSet
+from nad.data.synthetic import signs
+from nad.inversion import Triggers, Universal
+from nad.models.checkpoints import load
+from nad.models.create import create
+from nad.models.stages import find_stages
+from nad.runtime import Run
+
+ZOO = Path(__file__).parents[1] / "zoo"
+RUN = Run(seed=1, device="cpu", precision="fp32")
+
+
+def noise(count: int, classes: int = 4, side: int = 8) -> ImageSet:
+    draws = torch.Generator().manual_seed(5)
+    pixels = torch.randint(0, 256, (count, 3, side, side), generator=draws, dtype=torch.uint8)
+    return ImageSet(pixels, torch.arange(count) % classes, tuple(map(str, range(classes))))
+
+
+class Quarters(nn.Module):
+    """Answers with the quarter of the picture that is brightest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * nn.functional.adaptive_avg_pool2d(x.mean(1, keepdim=True), 2).flatten(1)
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("badnets-signs", 0.8, 1), ("clean-signs", 0, 0.3)])
+def test_the_class_of_a_backdoor_stands_out(name: str, least: float, most: float):
+    ground = evidence.Ground.of(signs("train", 240), RUN)
+    look = evidence.screened(load(ZOO / name).model, ground, RUN, Universal(steps=20, batch=8))
+    assert least <= look.universal[0] <= most
+    assert max(look.universal[1:]) < 0.3
+
+
+def test_the_parts_share_no_image_and_a_seed_draws_them_again():
+    images = noise(61)
+    one, again, other = (evidence.Ground.of(images, Run(seed=s, device="cpu")) for s in (1, 1, 2))
+    rows = [{p.numpy().tobytes() for p in part.pixels} for part in (one.sought, one.judged)]
+    assert not rows[0] & rows[1]
+    assert (len(one.sought), len(one.judged)) == (30, 31)
+    assert one.sought.fingerprint == again.sought.fingerprint != other.sought.fingerprint
+
+
+def test_sizes_by_hand():
+    masks = torch.zeros(6, 1, 4, 4)
+    for label, norm in enumerate((1.0, 8, 9, 10, 11, 12)):
+        masks[label] = norm / 16
+    found = Triggers(masks, torch.zeros(6, 3, 4, 4), torch.tensor([0.99, 1, 1, 1, 1, 0.5]), (1,) * 6)
+    rows = evidence.sizes(found, [5, 0, 1, 2, 3, 4])
+    assert rows[0]["mask"] == pytest.approx(1 / 16)
+    assert rows[5]["success"] == 0.5
+    assert rows[0]["anomaly"] == pytest.approx(8.5 / (1.4826 * 1.5))  # the median is 9.5, its deviation 1.5
+    assert rows[5]["anomaly"] == pytest.approx(-2.5 / (1.4826 * 1.5))
+    assert "anomaly" not in evidence.sizes(found, [0, 1, 2, 3])[0], "an index of four says nothing"
+
+
+def test_how_many_classes_there_is_time_for():
+    ground = evidence.Ground.of(noise(200, 20), RUN)
+    look = evidence.Look((0.0,) * 20, 0.01, seconds=1e-3)
+    each = 1e-3 * 100 * evidence.EPOCHS * 2
+    assert evidence.affordable(look, ground, 3.5 * each, networks=2) == 3
+    assert evidence.affordable(look, ground, 0, networks=2) == 0
+    assert evidence.affordable(look, ground, 1e9, networks=2) == evidence.DEEPEST
+
+
+def test_only_the_asked_classes_are_inverted():
+    ground = evidence.Ground.of(noise(40), RUN)
+    found = evidence.inverted(Quarters(), ground, [2, 0], RUN)
+    assert [lasted > 0 for lasted in found.epochs] == [True, False, True, False]
+    assert evidence.sizes(found, [2, 0])[2]["success"] >= 0.99
+
+
+def test_weights_by_hand():
+    before = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False))
+    with torch.no_grad():
+        before[0].weight.copy_(torch.tensor([[3.0, 0.0]]))
+        before[1].weight.fill_(4.0)
+    after = copy.deepcopy(before)
+    with torch.no_grad():
+        after[0].weight[0, 1] = 1.5
+    moved = evidence.weights_moved(before, after)
+    assert moved["relative"] == pytest.approx(1.5 / 5)
+    assert {row["layer"]: row["relative"] for row in moved["layers"]} == {"0": pytest.approx(0.5), "1": 0.0}
+
+
+def test_attention_has_not_moved_where_nothing_has():
+    model = create("wrn-10-1", 4)
+    other = create("wrn-10-1", 4, seed=9)
+    images = noise(6, side=16)
+    stages = find_stages(model, images.pixels[:1].float() / 255)
+    same = evidence.attention_moved(model, model, stages, images, RUN)
+    moved = evidence.attention_moved(model, other, stages, images, RUN)
+    assert [row["attention"] for row in same] == [0.0] * len(stages)
+    assert all(0.01 < row["attention"] < 2**0.5 for row in moved)
+    assert [row["stage"] for row in moved] == [stage.name for stage in stages]
