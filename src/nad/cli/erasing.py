@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 from nad import console, pipeline
-from nad.cli.app import Data, How, apart, app, flag
+from nad.cli.app import Data, How, Network, apart, app, flag
 from nad.defenses import Defense
 from nad.detection import Detector
 from nad.errors import NadError
-from nad.models.checkpoints import Format, Loaded, load, located
+from nad.models.checkpoints import Loaded
+from nad.models.files import Format, located
 from nad.oracle import Oracle
 from nad.pipeline import Made, attack_on
 from nad.results import dumps, new_folder, resolved, write_json
@@ -21,13 +22,13 @@ def purify(
     *,
     data: Data,
     out: Path,
-    model: str | None = None,
     method: Annotated[list[str] | None, flag] = None,
     clean: float | None = None,
     attack: str | None = None,
     oracle: str | None = None,
     format: Format = "safetensors",
     overwrite: Annotated[bool, flag] = False,
+    network: Network = Network(),
     how: How = How(),
 ) -> None:
     """Erase a backdoor from a checkpoint with clean images.
@@ -38,8 +39,6 @@ def purify(
         File or folder with the network; only ever read.
     out
         Folder for the purified network and its result.
-    model
-        Architecture, where the checkpoint has no card that says it.
     method
         Eraser, such as 'nad:beta=auto'; may be repeated. `nad list defenses` shows them.
     clean
@@ -60,7 +59,7 @@ def purify(
     apart(out, str(located(checkpoint)), "checkpoint")
     apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) as folder:
-        loaded = load(checkpoint, model)
+        loaded, dataset = network.load(checkpoint, data)
         judged = attack_on(loaded, attack)
         methods += [Oracle(attack=attack_on(loaded, oracle, "--oracle"))] if oracle else []
         written: list[Made] = []
@@ -71,7 +70,7 @@ def purify(
             place.mkdir(exist_ok=True)
             made.write(place, format, loaded)
 
-        made = pipeline.purify_checkpoint(loaded, data.load(), methods, run, clean, judged, write)
+        made = pipeline.purify_checkpoint(loaded, dataset, methods, run, clean, judged, write)
         results = [m.result.to_json() for m in made]
         if several:
             write_json(folder / "result.json", results)
@@ -81,10 +80,14 @@ def purify(
     console.line(f"wrote {out}")
 
 
-def _tell(loaded: Loaded, made: Sequence[Made]) -> None:
-    """The table of `purify`, and the curve of every choice."""
+def _say(loaded: Loaded) -> None:
     for note in loaded.notes:
         console.say(note)
+
+
+def _tell(loaded: Loaded, made: Sequence[Made]) -> None:
+    """The table of `purify`, and the curve of every choice."""
+    _say(loaded)
     before = made[0].result.before
     rows = [("before", before, None)] if before else []
     console.metrics_table([*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)])
@@ -98,8 +101,8 @@ def evaluate(
     checkpoint: Path,
     *,
     data: Data,
-    model: str | None = None,
     attack: str | None = None,
+    network: Network = Network(),
     how: How = How(),
 ) -> None:
     """Accuracy of a network and, with --attack, how often the backdoor works.
@@ -108,16 +111,15 @@ def evaluate(
     ----------
     checkpoint
         File or folder with the network.
-    model
-        Architecture, where the checkpoint has no card that says it.
     attack
         Trigger to measure with, such as badnets:target=0; card is the one that the network's card records.
     """
     with how.run() as run:
-        loaded = load(checkpoint, model)
-        result = pipeline.evaluate_checkpoint(loaded, data.load(), attack_on(loaded, attack), run)
+        loaded, dataset = network.load(checkpoint, data)
+        result = pipeline.evaluate_checkpoint(loaded, dataset, attack_on(loaded, attack), run)
     if how.json:
         return console.raw(dumps(result.to_json()))
+    _say(loaded)
     made_by = loaded.card.recipe.get("name") if loaded.card else None
     name = resolved(checkpoint).name + (" (oracle)" if made_by == Oracle.spec_name else "")
     console.metrics_table([(name, result.after, result.seconds)])
@@ -128,11 +130,11 @@ def scan(
     checkpoint: Path,
     *,
     data: Data,
-    model: str | None = None,
     method: str = "neural-cleanse",
     inputs: str | None = None,
     attack: str | None = None,
     clean: float | None = None,
+    network: Network = Network(),
     how: How = How(),
 ) -> None:
     """Look for a backdoor without knowing the trigger: scores, and no verdict.
@@ -141,8 +143,6 @@ def scan(
     ----------
     checkpoint
         File or folder with the network; only ever read.
-    model
-        Architecture, where the checkpoint has no card that says it.
     method
         Detector; `nad list detectors` shows them.
     inputs
@@ -156,15 +156,14 @@ def scan(
     if attack and inputs:
         raise NadError("expected --inputs to judge or --attack to measure with, got both")
     with how.run() as run:
-        loaded = load(checkpoint, model)
+        loaded, dataset = network.load(checkpoint, data)
         if trigger := attack_on(loaded, attack):
-            result = pipeline.detection_rates(loaded, data.load(), detector, run, trigger, clean)
+            result = pipeline.detection_rates(loaded, dataset, detector, run, trigger, clean)
         else:
-            result = pipeline.scan_checkpoint(loaded, data.load(), detector, run, clean, inputs)
+            result = pipeline.scan_checkpoint(loaded, dataset, detector, run, clean, inputs)
     if how.json:
         return console.raw(dumps(result))
-    for note in loaded.notes:
-        console.say(note)
+    _say(loaded)
     if trigger:
         for what in ("caught", "false_alarms"):
             hits, count = result[what]

@@ -13,6 +13,7 @@ from nad.defenses.base import Defense, Outcome
 from nad.evaluation import evaluate, evaluated_once
 from nad.models.card import Card
 from nad.models.checkpoints import Loaded
+from nad.pipeline.fitting import trainable
 from nad.pipeline.judging import agree
 from nad.pipeline.made import Made
 from nad.pipeline.parts import Parts, defended
@@ -59,6 +60,7 @@ def purify_checkpoint(
         done: called with each network as it is finished.
     """
     agree(loaded, dataset.train)
+    loaded = trainable(loaded, dataset.train)
     parts = defended(dataset, run.seed, clean)
     before = evaluated_once(loaded.model, parts.test, attack, run)
     made = []
