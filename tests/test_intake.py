@@ -53,7 +53,7 @@ def test_all_is_well():
 def test_a_wrong_order_of_channels():
     found = intake(Reads(lambda x: colour(x.flip(1))), coloured(), RUN)
     assert found.accuracy == (100, 300)
-    assert "red and blue exchanged, 100 % instead of" in texts(found, "warning")
+    assert "with red and blue exchanged 100 % instead of" in texts(found, "warning")
     assert [one["change"] for one in found.alternatives if one["likely"]] == ["red and blue exchanged"]
 
 
@@ -73,7 +73,7 @@ def test_a_wrong_normalisation():
     bright = Reads(lambda x: torch.stack([torch.zeros(len(x)), x.mean((1, 2, 3))], 1))  # takes pixels around 0
     found = intake(bright, ImageSet(pixels, labels, ("dark", "light")), RUN)
     assert found.accuracy == (150, 300)
-    assert "normalised by ImageNet's, 100 % instead of" in texts(found, "warning")
+    assert "with --normalise imagenet 100 % instead of" in texts(found, "warning")
 
 
 def test_neither_reading_helps():

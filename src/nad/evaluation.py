@@ -14,7 +14,7 @@ from nad.data.images import ImageSet
 from nad.detection.base import Detector
 from nad.errors import NadError
 from nad.models.checkpoints import weights_fingerprint
-from nad.models.normalize import normalisation, unwrap
+from nad.models.normalize import described
 from nad.results import Count, Metrics, read_json, write_json
 from nad.runtime import Run
 from nad.training import Recipe, fit, predictions
@@ -74,7 +74,7 @@ def evaluated_once(model: nn.Module, test: ImageSet, attack: Attack | None, run:
     if run.keep is None or not (attack is None or attack.speaks_for_itself):
         return evaluate(model, test, attack, run)
     asked = {
-        "network": [repr(unwrap(model)), normalisation(model), weights_fingerprint(model)],
+        "network": [*described(model), weights_fingerprint(model)],
         "images": test.fingerprint,
         "attack": attack.configuration() if attack else None,
         "trigger": {key: _digest(tensor) for key, tensor in attack.tensors.items()} if attack else None,

@@ -131,6 +131,7 @@ FILES = frozenset(
     (
         *("result.json", "history.csv", "indices.json", "model.json", "model.safetensors", "model.pt"),
         *("trigger.safetensors", "attention.png", "triggers.png", "report.html", "train.parquet", "test.parquet"),
+        *("config.json", "preprocessor_config.json"),  # beside a network of transformers
     )
 )
 """What a result's folder holds, at any depth. A folder with anything else in it is never replaced."""

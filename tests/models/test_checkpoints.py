@@ -524,7 +524,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         assert Path(source).stat().st_size > 100_000
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nad.models.checkpoints.os.replace", interrupt)
+    monkeypatch.setattr("nad.models.files.os.replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, network(), CARD)
     assert list(tmp_path.iterdir()) == []

@@ -3,17 +3,19 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from nad import console
+from nad import console, pipeline
 from nad.data import sources
+from nad.data.classes import read_names
 from nad.data.sources import Dataset
 from nad.errors import NadError, printable
+from nad.models.checkpoints import Loaded, load
 from nad.results import resolved
 from nad.runtime import Device, Precision, Run
 
@@ -79,6 +81,41 @@ class Data:
             if isinstance(error, NadError):
                 raise
             raise NadError(f"expected --size N or HxW, got {printable(self.size)!r}") from error
+
+    def load_for(self, size: tuple[int, int] | None) -> tuple[Dataset, tuple[str, ...]]:
+        """The images at the size that a network was made for, unless --size says another; and what to tell of that."""
+        if self.size is not None or size is None:
+            return self.load(), ()
+        came = "several sizes"
+        with suppress(NadError):  # several sizes, or something that is wrong with them below too
+            given = sources.load(self.data)
+            if given.train.size == size:
+                return given, ()
+            came = "{}x{} pixels".format(*given.train.size)
+        resized = sources.load(self.data, size)
+        return resized, (f"pictures of {came} are resized to {size[0]}x{size[1]}, the network's; --size sets another",)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Network:
+    """Options that say of a checkpoint what it does not say itself."""
+
+    model: str | None = None
+    "Architecture, where the checkpoint has no card or config.json that says it."
+    normalise: str | None = None
+    "Of pixels, where what is known is wrong: none, imagenet, cifar10, gtsrb, half or MEAN/MEAN/MEAN,STD/STD/STD."
+    output: str | None = None
+    "Name or index of the output that counts, where the network gives several."
+    classes: Path | None = None
+    "Names of the classes in the order of the network's outputs: a file with one a line, or JSON."
+
+    def load(self, checkpoint: Path, data: Data) -> tuple[Loaded, Dataset]:
+        """The network and the images, made to fit each other."""
+        names = None if self.classes is None else read_names(self.classes)
+        loaded = load(checkpoint, self.model, normalise=self.normalise, output=self.output)
+        dataset, told = data.load_for(loaded.size)
+        return pipeline.fitted(replace(loaded, notes=loaded.notes + told), dataset, names)
 
 
 def apart(out: Path, source: str, what: str) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 from nad import console, pipeline
-from nad.cli.app import Data, How, apart, app, flag
+from nad.cli.app import Data, How, Network, apart, app, flag
 from nad.defenses import Defense
 from nad.detection import Detector
 from nad.errors import NadError
-from nad.models.checkpoints import Format, Loaded, load, located
+from nad.models.checkpoints import Loaded
+from nad.models.files import Format, located
 from nad.oracle import Oracle
 from nad.pipeline import Intake, Made, attack_on
 from nad.results import dumps, new_folder, resolved, write_json
@@ -21,7 +22,6 @@ def purify(
     *,
     data: Data,
     out: Path,
-    model: str | None = None,
     method: Annotated[list[str] | None, flag] = None,
     clean: float | None = None,
     attack: str | None = None,
@@ -29,6 +29,7 @@ def purify(
     budget: float = 10,
     format: Format = "safetensors",
     overwrite: Annotated[bool, flag] = False,
+    network: Network = Network(),
     how: How = How(),
 ) -> None:
     """Erase a backdoor from a checkpoint with clean images.
@@ -39,8 +40,6 @@ def purify(
         File or folder with the network; only ever read.
     out
         Folder for the purified network and its result.
-    model
-        Architecture, where the checkpoint has no card that says it.
     method
         Eraser, such as 'nad:beta=auto', nad-sau where nothing is said; may be repeated. `nad list defenses` shows them.
     clean
@@ -63,10 +62,14 @@ def purify(
     apart(out, str(located(checkpoint)), "checkpoint")
     apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) as folder:
-        loaded = load(checkpoint, model)
+        loaded, dataset = network.load(checkpoint, data)
         judged = attack_on(loaded, attack)
         methods += [Oracle(attack=attack_on(loaded, oracle, "--oracle"))] if oracle else []
         written: list[Made] = []
+
+        def told(found: Intake) -> None:
+            _say(loaded)
+            console.findings([(one.level, one.text) for one in found.findings])
 
         def write(made: Made) -> None:
             written.append(made)
@@ -74,25 +77,24 @@ def purify(
             place.mkdir(exist_ok=True)
             made.write(place, format, loaded)
 
-        terms = pipeline.Terms(clean=clean, attack=judged, budget=budget, told=_told)
-        made = pipeline.purify_checkpoint(loaded, data.load(), methods, run, terms, write)
+        terms = pipeline.Terms(clean=clean, attack=judged, budget=budget, told=told)
+        made = pipeline.purify_checkpoint(loaded, dataset, methods, run, terms, write)
         results = [m.result.to_json() for m in made]
         if several:
             write_json(folder / "result.json", results)
     if how.json:
         return console.raw(dumps(results if several else results[0]))
-    _tell(loaded, made)
+    _tell(made)
     console.line(f"wrote {out}")
 
 
-def _told(found: Intake) -> None:
-    console.findings([(one.level, one.text) for one in found.findings])
-
-
-def _tell(loaded: Loaded, made: Sequence[Made]) -> None:
-    """The table of `purify`, and the curve of every choice."""
+def _say(loaded: Loaded) -> None:
     for note in loaded.notes:
         console.say(note)
+
+
+def _tell(made: Sequence[Made]) -> None:
+    """The table of `purify`, the curve of every choice, and the evidence."""
     before = made[0].result.before
     rows = [("before", before, None)] if before else []
     console.metrics_table([*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)])
@@ -108,8 +110,8 @@ def evaluate(
     checkpoint: Path,
     *,
     data: Data,
-    model: str | None = None,
     attack: str | None = None,
+    network: Network = Network(),
     how: How = How(),
 ) -> None:
     """Accuracy of a network and, with --attack, how often the backdoor works.
@@ -118,16 +120,15 @@ def evaluate(
     ----------
     checkpoint
         File or folder with the network.
-    model
-        Architecture, where the checkpoint has no card that says it.
     attack
         Trigger to measure with, such as badnets:target=0; card is the one that the network's card records.
     """
     with how.run() as run:
-        loaded = load(checkpoint, model)
-        result = pipeline.evaluate_checkpoint(loaded, data.load(), attack_on(loaded, attack), run)
+        loaded, dataset = network.load(checkpoint, data)
+        result = pipeline.evaluate_checkpoint(loaded, dataset, attack_on(loaded, attack), run)
     if how.json:
         return console.raw(dumps(result.to_json()))
+    _say(loaded)
     made_by = loaded.card.recipe.get("name") if loaded.card else None
     name = resolved(checkpoint).name + (" (oracle)" if made_by == Oracle.spec_name else "")
     console.metrics_table([(name, result.after, result.seconds)])
@@ -138,11 +139,11 @@ def scan(
     checkpoint: Path,
     *,
     data: Data,
-    model: str | None = None,
     method: str = "neural-cleanse",
     inputs: str | None = None,
     attack: str | None = None,
     clean: float | None = None,
+    network: Network = Network(),
     how: How = How(),
 ) -> None:
     """Look for a backdoor without knowing the trigger: scores, and no verdict.
@@ -151,8 +152,6 @@ def scan(
     ----------
     checkpoint
         File or folder with the network; only ever read.
-    model
-        Architecture, where the checkpoint has no card that says it.
     method
         Detector; `nad list detectors` shows them.
     inputs
@@ -166,15 +165,14 @@ def scan(
     if attack and inputs:
         raise NadError("expected --inputs to judge or --attack to measure with, got both")
     with how.run() as run:
-        loaded = load(checkpoint, model)
+        loaded, dataset = network.load(checkpoint, data)
         if trigger := attack_on(loaded, attack):
-            result = pipeline.detection_rates(loaded, data.load(), detector, run, trigger, clean)
+            result = pipeline.detection_rates(loaded, dataset, detector, run, trigger, clean)
         else:
-            result = pipeline.scan_checkpoint(loaded, data.load(), detector, run, clean, inputs)
+            result = pipeline.scan_checkpoint(loaded, dataset, detector, run, clean, inputs)
     if how.json:
         return console.raw(dumps(result))
-    for note in loaded.notes:
-        console.say(note)
+    _say(loaded)
     if trigger:
         for what in ("caught", "false_alarms"):
             hits, count = result[what]

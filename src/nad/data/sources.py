@@ -29,11 +29,16 @@ NAMES = {"signs": f"rendered road signs, embedded, any size, {SIGNS_TRAIN:,} + {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named set with its splits; where the source has none, all of it is `train` and `test` is None."""
+    """A named set with its splits; where the source has none, all of it is `train` and `test` is None.
+
+    Args:
+        numbered: whether the source itself numbers its classes; False for class folders, which are only sorted.
+    """
 
     name: str
     train: ImageSet
     test: ImageSet | None
+    numbered: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -107,16 +112,16 @@ def _dataset(name: str, splits: tuple[Raw, Raw | None], shape: tuple[int, int] |
     for raw in (train, test):
         if raw is not None:
             _check_labels(name, raw)
-    classes = _class_names(name, train)
+    classes, numbered = _class_names(name, train), not isinstance(train.pictures, folders.Files)
     if test is None:
-        return Dataset(name, _images(name, train, classes, shape), None)
+        return Dataset(name, _images(name, train, classes, shape), None, numbered)
     if test.classes is not None and train.classes is not None and test.classes != train.classes:
         raise NadError(f"{name}: train and test have different class names; save both with the same names in one order")
     a, b = (_images(f"{name} {split}", raw, classes, shape) for split, raw in (("train", train), ("test", test)))
     if a.size != b.size:
         sizes = " and ".join(f"{s.size[0]}x{s.size[1]}" for s in (a, b))
         raise NadError(f"{name}: expected train and test pictures of one size, got {sizes}; pass --size N (or HxW)")
-    return Dataset(name, a, b)
+    return Dataset(name, a, b, numbered)
 
 
 def _check_labels(name: str, raw: Raw) -> None:

@@ -16,7 +16,7 @@ from nad.data.images import ImageSet
 from nad.defenses.outcome import Outcome
 from nad.errors import NadError
 from nad.models.checkpoints import read_state, weights_fingerprint, write_state
-from nad.models.normalize import normalisation, unwrap
+from nad.models.normalize import described
 from nad.results import read_json, write_json
 from nad.runtime import Run
 
@@ -49,7 +49,7 @@ def made_once(method: "Defense", model: nn.Module, images: ImageSet, run: Run, m
 def _fingerprint(method: "Defense", model: nn.Module, images: ImageSet, run: Run) -> str:
     made_of = {
         "format": FORMAT,
-        "network": [repr(unwrap(model)), normalisation(model), weights_fingerprint(model)],
+        "network": [*described(model), weights_fingerprint(model)],
         "images": images.fingerprint,
         "method": method.configuration(),
         "run": run.describe(),

@@ -1,15 +1,18 @@
 """The JSON card beside a network's weights: what it is and how it was made."""
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nad.errors import NadError, printable
 from nad.models.normalize import Normalisation, check
 
+_SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".tar", ".ckpt", ".bin")
 _TEXT = 10_000  # characters; a longer text in a card is cut
 
 
@@ -22,6 +25,7 @@ class Card:
         classes: names of the classes, in the order of the outputs.
         size: height and width of the images it was trained on.
         normalisation: mean and standard deviation that the network expects around its weights, if any.
+        output: name or index of the output that counts, if the network gives several.
         data: name, count and fingerprint of the images; never a path.
         attack: specification of the attack that was planted, if any.
         attack_seed: the seed of its random choices.
@@ -38,6 +42,7 @@ class Card:
     classes: tuple[str, ...]
     size: tuple[int, int] | None = None
     normalisation: Normalisation | None = None
+    output: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     attack: str | None = None
     attack_seed: int | None = None
@@ -79,6 +84,32 @@ class Card:
             except (ValueError, TypeError, OverflowError) as error:
                 raise NadError(f"model card: {key} expects {kind}, got {printable(value, 60)!r}") from error
         return cls(**checked)
+
+
+def read_card(path: Path) -> Card | None:
+    """The card of the weights in `path`, from the `.json` file of the same stem beside them, if there is one.
+
+    Raises:
+        NadError: no card, or that of other weights.
+    """
+    suffix = next((s for s in _SUFFIXES if path.name.endswith(s)), path.suffix)
+    beside = path.with_name(path.name.removesuffix(suffix) + ".json")
+    if not beside.is_file():
+        return None
+    try:
+        card = Card.from_json(beside.read_bytes())
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise NadError(f"cannot read {printable(path)} and its card: {printable(error.strerror or error)}") from error
+    except NadError as error:
+        raise NadError(f"{printable(beside)}: {error}") from error
+    if card.sha256 not in ("", digest):
+        raise NadError(
+            f"{printable(path)} is not the file that {printable(beside.name)} describes: its SHA-256 differs.\n"
+            "It was changed or damaged. Get both again, or move the card away and pass --model"
+        )
+    return card
 
 
 def _clean(value: Any) -> Any:
@@ -138,6 +169,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "classes": ("a list of texts", _classes),
     "size": ("[height, width] or null", _maybe(_size)),
     "normalisation": ("[[mean, ...], [deviation, ...]] or null", _maybe(_normalisation)),
+    "output": ("a text or null", _maybe(_exactly(str))),
     "data": _OBJECT,
     "attack": ("a text or null", _maybe(_exactly(str))),
     "attack_seed": ("a whole number or null", _maybe(_exactly(int))),

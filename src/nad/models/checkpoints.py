@@ -3,26 +3,25 @@
 import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from nad.errors import NadError, printable
-from nad.models import zoo
-from nad.models.card import Card
-from nad.models.create import create, recorded
+from nad.models import huggingface
+from nad.models.card import Card, read_card
+from nad.models.create import create, pixels_of, recorded
+from nad.models.files import Format, located, write
 from nad.models.foreign import listed, read
-from nad.models.normalize import Normalized, normalisation, unwrap
+from nad.models.huggingface import Saved
+from nad.models.normalize import Normalized, answer, normalisation, parse, taking, unwrap
 
-Format = Literal["safetensors", "pt"]
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # what wrappers put before every key
-_SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".tar", ".ckpt", ".bin")
 TRIGGER = "trigger.safetensors"
 _PROBE = 1009  # a number of classes that no layer has as its width
 
@@ -47,44 +46,66 @@ class Loaded:
     classes: int
     card: Card | None
     layout: Mapping[str, Entry]  # by the network's own keys, in the file's order
-    notes: tuple[str, ...] = ()  # what was done to the keys, to be told
+    notes: tuple[str, ...] = ()  # what was done to the keys and is done to pixels, to be told
     trigger: Mapping[str, Tensor] = field(default_factory=dict)  # what the card's attack was fitted to
+    size: tuple[int, int] | None = None  # of the images it was made for, if anybody says it
+    names: tuple[str, ...] = ()  # of the classes, in the order of the outputs, if anybody says them
+    computed: Mapping[str, Tensor] = field(default_factory=dict)  # of the file, which the network makes by itself
+    companions: Mapping[str, bytes] = field(default_factory=dict)  # files that belong beside the weights, by name
 
 
-def load(path: str | Path, model: str | None = None, classes: int | None = None) -> Loaded:
+def load(
+    path: str | Path,
+    model: str | None = None,
+    classes: int | None = None,
+    normalise: str | None = None,
+    output: str | None = None,
+) -> Loaded:
     """A network from weights made here or elsewhere.
 
     Args:
-        path: `.safetensors`, or a pickle of tensors by any name; or a folder that `save` wrote. A card is taken
-            from the `.json` file of the same stem beside the weights.
-        model: a name for `create`; None takes the card's.
+        path: `.safetensors`, or a pickle of tensors by any name; or a folder that `save` or transformers wrote. A card
+            is taken from the `.json` file of the same stem beside the weights.
+        model: a name for `create`; None takes the card's, or what transformers' `config.json` beside the weights says.
         classes: length of the output; None takes the card's, else reads it from the weights.
+        normalise: as `normalize.parse` reads it; None takes the card's, or without a card what is said beside the
+            weights or by the library of the architecture.
+        output: name or index of the output that counts, where the network gives several; None takes the card's.
 
     Raises:
         NadError: a file that is missing, damaged, not a checkpoint or would run code; weights that do not fit
             the network by key or shape, or are not finite; a card that does not belong to them.
     """
     path = located(Path(path))
-    card = _read_card(path)
-    name = model or (card.architecture if card else None)
+    card = read_card(path)
+    saved = None if model else huggingface.beside(path, card.architecture if card else None)
+    name = model or (card.architecture if card else saved.architecture if saved else None)
     if name is None:
         raise NadError(f"{printable(path)} does not say its architecture. Pass --model, such as --model wrn-16-1")
     tensors = read(path)
-    count = classes or (len(card.classes) if card else _count(tensors, name))
-    if model is None:  # a hostile card may ask for any size, so compare before taking memory
-        _match(path, name, _skeleton(name, count, trusted=False), tensors)
-    network = create(name, count, trusted=model is not None)
-    layout, notes = _match(path, name, network, tensors)
-    values = {}
-    for own, expected in network.state_dict().items():
-        if own in layout:
-            values[own] = tensors[layout[own].key].to(expected.dtype)
-            if not torch.isfinite(values[own]).all():
-                raise NadError(f"{printable(path)} holds NaN or infinite weights, first in {listed([layout[own].key])}")
-    network.load_state_dict(values)
-    if card and card.normalisation:
-        network = Normalized(network, *card.normalisation)
-    return Loaded(network.eval(), recorded(name), count, card, layout, notes, _trigger(path, card))
+    count = classes or (len(card.classes) if card else saved.classes if saved else _count(tensors, name))
+    if saved:
+        loaded = _from_saved(path, saved, count, tensors)
+    else:
+        loaded = _from_name(path, name, count, tensors, trusted=model is not None)
+    network, notes = loaded.model, loaded.notes
+    if output := output or (card.output if card else huggingface.OUTPUT if saved else None):
+        network = taking(network, output)
+    pixels = None if card else saved.expected if saved else pixels_of(name)
+    around = card.normalisation if card else pixels.normalisation if pixels else None
+    if normalise is not None:
+        around = parse(normalise)
+    elif pixels:
+        notes = (*notes, pixels.told())
+    return replace(
+        loaded,
+        model=(Normalized(network, *around) if around else network).eval(),
+        card=card,
+        notes=notes,
+        trigger=_trigger(path, card),
+        size=card.size if card else pixels.size if pixels else None,
+        names=card.classes if card else loaded.names,
+    )
 
 
 def save(
@@ -100,9 +121,10 @@ def save(
     Args:
         folder: where; files of those names are replaced.
         model: its normalisation goes to the card, its inner network to the weights.
-        card: `sha256` and `normalisation` are filled in.
+        card: `sha256`, `normalisation` and `output` are filled in.
         format: `pt` is a plain state dict.
-        like: what the network was loaded as; the file gets those keys and types, prefixes included.
+        like: what the network was loaded as; the file gets those keys and types, prefixes included, and the files
+            that were beside it.
         trigger: what the card's attack was fitted to, if it was.
 
     Returns:
@@ -117,6 +139,7 @@ def save(
     layout = like.layout if like else {key: Entry(key, tensor.dtype) for key, tensor in state.items()}
     # copies, because safetensors refuses tensors that share memory
     tensors = {to.key: state[key].detach().to("cpu", to.dtype, copy=True).contiguous() for key, to in layout.items()}
+    tensors |= like.computed if like else {}
     if format == "safetensors":
         weights = safetensors.torch.save(tensors, {"format": "pt"})
     else:
@@ -124,9 +147,11 @@ def save(
         torch.save(tensors, buffer)
         weights = buffer.getvalue()
     card = replace(card, sha256=hashlib.sha256(weights).hexdigest(), normalisation=normalisation(model))
-    card = replace(card, trigger_sha256=write_trigger(folder, trigger or {}))
-    _write(folder / f"model.{format}", weights)
-    _write(folder / "model.json", card.to_json().encode())
+    card = replace(card, output=answer(model), trigger_sha256=write_trigger(folder, trigger or {}))
+    for name, content in (like.companions if like else {}).items():
+        write(folder / name, content)
+    write(folder / f"model.{format}", weights)
+    write(folder / "model.json", card.to_json().encode())
     return card
 
 
@@ -135,14 +160,14 @@ def write_trigger(folder: Path, tensors: Mapping[str, Tensor]) -> str:
     if not tensors:
         return ""
     content = safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
-    _write(folder / TRIGGER, content)
+    write(folder / TRIGGER, content)
     return hashlib.sha256(content).hexdigest()
 
 
 def write_state(path: Path, model: nn.Module) -> str:
     """A network's tensors alone, for a program that has the network; the file's SHA-256."""
     content = safetensors.torch.save({k: t.detach().cpu().contiguous().clone() for k, t in model.state_dict().items()})
-    _write(path, content)
+    write(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -171,48 +196,41 @@ def weights_fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def located(path: Path) -> Path:
-    """The file of a network: itself, that in a folder, or that of `zoo:NAME`.
-
-    Raises:
-        NadError: there is none, or it is empty.
-    """
-    if str(path).startswith(zoo.PREFIX):
-        path = zoo.locate(str(path))
-    if path.is_dir():
-        files = [path / f"model.{format}" for format in get_args(Format)]
-        found = next((file for file in files if file.is_file()), None)
-        if found is None:
-            raise NadError(f"the folder {printable(path)} holds neither model.safetensors nor model.pt")
-        path = found
-    if not path.is_file():
-        raise NadError(
-            f"there is no checkpoint {printable(path)}; expected a .safetensors, .pt or .pth file or a folder"
-        )
-    if path.stat().st_size == 0:
-        raise NadError(f"the checkpoint {printable(path)} is empty. Copy or download it again")
-    return path
+def _from_name(path: Path, name: str, count: int, tensors: Mapping[str, Tensor], trusted: bool) -> Loaded:
+    """The network that `create` makes of a name."""
+    if not trusted:  # a hostile card may ask for any size, so compare before taking memory
+        _match(path, name, _skeleton(name, count, trusted), tensors)
+    network = create(name, count, trusted=trusted)
+    layout, notes = _fill(path, name, network, tensors)
+    return Loaded(network, recorded(name), count, None, layout, notes)
 
 
-def _read_card(path: Path) -> Card | None:
-    suffix = next((s for s in _SUFFIXES if path.name.endswith(s)), path.suffix)
-    beside = path.with_name(path.name.removesuffix(suffix) + ".json")
-    if not beside.is_file():
-        return None
-    try:
-        card = Card.from_json(beside.read_bytes())
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise NadError(f"cannot read {printable(path)} and its card: {printable(error.strerror or error)}") from error
-    except NadError as error:
-        raise NadError(f"{printable(beside)}: {error}") from error
-    if card.sha256 not in ("", digest):
-        raise NadError(
-            f"{printable(path)} is not the file that {printable(beside.name)} describes: its SHA-256 differs.\n"
-            "It was changed or damaged. Get both again, or move the card away and pass --model"
-        )
-    return card
+def _from_saved(path: Path, saved: Saved, count: int, tensors: Mapping[str, Tensor]) -> Loaded:
+    """The network that transformers wrote, compared with the weights before it takes memory."""
+    name, skeleton = saved.architecture, saved.skeleton(tensors)
+    keys, computed = saved.keys(tensors)
+    renamed = {own: tensors[key] for own, key in keys.items()}
+    _match(path, name, skeleton, renamed)
+    network = saved.build()
+    layout, notes = _fill(path, name, network, renamed)
+    layout = {own: replace(entry, key=keys[own]) for own, entry in layout.items()}
+    left = {key: tensors[key] for key in computed}
+    return Loaded(network, name, count, None, layout, notes, names=saved.names, computed=left, companions=saved.files)
+
+
+def _fill(
+    path: Path, name: str, network: nn.Module, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Entry], tuple[str, ...]]:
+    """Put the file's tensors into the network; the layout and notes of `_match`."""
+    layout, notes = _match(path, name, network, tensors)
+    values = {}
+    for own, like in network.state_dict().items():
+        if own in layout:
+            values[own] = tensors[layout[own].key].to(like.dtype)
+            if not torch.isfinite(values[own]).all():
+                raise NadError(f"{printable(path)} holds NaN or infinite weights, first in {listed([layout[own].key])}")
+    network.load_state_dict(values)
+    return layout, notes
 
 
 def _trigger(path: Path, card: Card | None) -> dict[str, Tensor]:
@@ -283,15 +301,3 @@ def _match(
             "Pass the architecture it was trained as with --model"
         )
     return layout, notes
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise NadError(f"cannot write {printable(path)}: {printable(error.strerror or error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -14,6 +14,7 @@ from torch import nn
 
 from nad.errors import NadError, printable
 from nad.extras import require, torchvision
+from nad.models.metadata import Expected, of_timm, of_torchvision
 from nad.models.preact_resnet import PreActResNet18
 from nad.models.wide_resnet import WideResNet
 from nad.registry import close
@@ -34,16 +35,18 @@ def create(name: str, classes: int, seed: int = 0, *, trusted: bool = True) -> n
     """
     if classes < 1:
         raise NadError(f"expected at least one class, got {classes}")
-    for family in _FAMILIES:
-        if match := family.pattern.fullmatch(name):
-            break
-    else:
-        raise NadError(f"unknown model {printable(name)!r}{close(name, EXAMPLES)}")
+    family, match = _family(name)
     if family.runs_code and not trusted:
         raise NadError(f"model {printable(name)!r} is refused: a file with code may only be named by yourself")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "initialisation"))
         return family.build(classes, *match.groups())
+
+
+def pixels_of(name: str) -> Expected | None:
+    """The pixels that a library says its own weights of this network expect; None where nobody says it."""
+    family, match = _family(name)
+    return family.expected(*match.groups()) if family.expected else None
 
 
 def recorded(name: str) -> str:
@@ -69,6 +72,13 @@ def function_in(file: str, function: str) -> Callable[..., Any]:
     if not callable(found):
         raise NadError(f"{printable(path)} has no function {function}{close(function, vars(module))}")
     return found
+
+
+def _family(name: str) -> "tuple[_Family, re.Match[str]]":
+    for family in _FAMILIES:
+        if match := family.pattern.fullmatch(name):
+            return family, match
+    raise NadError(f"unknown model {printable(name)!r}{close(name, EXAMPLES)}")
 
 
 def _wide_resnet(classes: int, depth: str, width: str) -> nn.Module:
@@ -110,6 +120,7 @@ class _Family:
     pattern: re.Pattern[str]
     build: Callable[..., nn.Module]
     runs_code: bool = False
+    expected: Callable[[str], Expected | None] | None = None
 
 
 # the number of digits is bounded so that a hostile name cannot ask for millions of blocks
@@ -131,12 +142,14 @@ _FAMILIES = (
         "any classifier of torchvision, untrained",
         re.compile(r"torchvision:(\w+)"),
         _torchvision,
+        expected=of_torchvision,
     ),
     _Family(
         "timm:NAME",
         "any model of timm, untrained; needs the extra: pip install 'nad[timm]'",
         re.compile(r"timm:([\w.-]+)"),
         _timm,
+        expected=of_timm,
     ),
     _Family(
         "FILE.py:FACTORY",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -52,27 +52,40 @@ def statistics_kept(model: nn.Module) -> Iterator[None]:
             layer.track_running_stats = True
 
 
-def outputs(model: nn.Module, pixels: Tensor, name: str = "") -> int:
-    """The number of classes that the network answers with.
+def given(model: nn.Module, pixels: Tensor, name: str = "") -> Any:
+    """What the network gives for one image, whatever that is.
 
     Args:
         pixels: uint8 (N, 3, H, W), of the size the network will get; the first image is used.
         name: what to call the network in an error.
 
     Raises:
-        NadError: the network fails at this size, or gives something other than (N, classes).
+        NadError: the network fails at this size.
     """
     first = next(model.parameters())
     x = pixels[:1].to(first.device, first.dtype) / 255
     try:
         with evaluating(model), torch.no_grad():
-            out = model(x)
+            return model(x)
+    except NadError:
+        raise
     except (RuntimeError, AssertionError, ValueError) as error:
         height, width = pixels.shape[2:]
         raise NadError(
             f"{printable(name or type(model).__name__)} cannot take images of {height}x{width} pixels "
             f"({printable(error, 90)}); pass --size with one that it takes, such as --size 224"
         ) from error
+
+
+def outputs(model: nn.Module, pixels: Tensor, name: str = "") -> int:
+    """The number of classes that the network answers with; the arguments are those of `given`.
+
+    Raises:
+        NadError: the network fails at this size, or gives something other than (N, classes).
+    """
+    out = given(model, pixels, name)
     if not isinstance(out, Tensor) or out.ndim != 2:
-        raise NadError("expected a network that gives one (N, classes) tensor of logits; wrap it so that it does")
+        raise NadError(
+            "expected a network that gives one (N, classes) tensor of logits; pass --output, or wrap it so that it does"
+        )
     return int(out.shape[1])

@@ -1,6 +1,7 @@
 """From end to end: train a victim, poison data, purify a network, scan it, evaluate it. Everything returns values."""
 
 from nad.pipeline.erasing import DEFAULT, Terms, purify, purify_checkpoint
+from nad.pipeline.fitting import fitted
 from nad.pipeline.intake import Intake
 from nad.pipeline.judging import attack_on, evaluate_checkpoint
 from nad.pipeline.made import Made, loaded_from
@@ -16,6 +17,7 @@ __all__ = [
     "attack_on",
     "detection_rates",
     "evaluate_checkpoint",
+    "fitted",
     "loaded_from",
     "poison",
     "purify",

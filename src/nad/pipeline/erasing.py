@@ -16,6 +16,7 @@ from nad.evaluation import evaluate, evaluated_once
 from nad.models.card import Card
 from nad.models.checkpoints import Loaded
 from nad.pipeline.examining import Examination
+from nad.pipeline.fitting import trainable
 from nad.pipeline.intake import Intake, flips
 from nad.pipeline.judging import agree
 from nad.pipeline.made import Made
@@ -87,6 +88,7 @@ def purify_checkpoint(
     """
     terms = terms or Terms()
     agree(loaded, dataset.train)
+    loaded = trainable(loaded, dataset.train)
     parts = defended(dataset, run.seed, terms.clean)
     before = evaluated_once(loaded.model, parts.test, terms.attack, run)
     examination = None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nad.data.images import ImageSet
 from nad.errors import printable
-from nad.models.normalize import Normalized, normalisation, unwrap
+from nad.models.normalize import NAMED, Normalisation, Normalized, answer, normalisation, taking, unwrap
 from nad.runtime import Run
 from nad.training import predictions
 
@@ -22,12 +22,6 @@ LOW = 0.5  # accuracy below which a network and its images hardly belong togethe
 MIRRORED = 0.02  # accuracy that mirrored pictures may cost
 FEW, FEW_EACH = 250, 10
 UNEVEN = 10  # times as many images of one class as of another
-NORMALISATIONS = {
-    "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "CIFAR-10's": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "means and deviations of 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
-
 Level = Literal["good", "note", "warning"]
 
 
@@ -113,11 +107,13 @@ def _handed(whole: Intake) -> Finding:
 def _alternatives(model: nn.Module, images: ImageSet, run: Run) -> Iterator[dict[str, Any]]:
     """How many images are answered right if the pictures are read otherwise."""
     few = images.subset(torch.randperm(len(images), generator=run.generator("intake"))[:TRIED])
-    inner, own = unwrap(model), normalisation(model)
-    readings: dict[str, nn.Module] = {} if own is None else {"not normalised": inner}
-    for name, (mean, std) in NORMALISATIONS.items():
-        if own is None or any(abs(a - b) > 0.02 for one, other in zip(own, (mean, std)) for a, b in zip(one, other)):
-            readings[f"normalised by {name}"] = Normalized(inner, mean, std)
+    own, output = normalisation(model), answer(model)
+    inner = unwrap(model) if output is None else taking(unwrap(model), output)
+    readings: dict[str, nn.Module] = {
+        f"--normalise {name}": Normalized(inner, *around) if around else inner
+        for name, around in NAMED.items()
+        if not _near(own, around)
+    }
     readings |= {"red and blue exchanged": _Read(model, axis=1), "pixels in 0..255": _Read(model, scale=255.0)}
     given = predictions(model, few, run) == few.labels
     for change, network in readings.items():
@@ -130,6 +126,13 @@ def _alternatives(model: nn.Module, images: ImageSet, run: Run) -> Iterator[dict
             "as_given": list(_hits(given)),
             "likely": gained >= GAIN and gained > SURE * error,
         }
+
+
+def _near(one: Normalisation | None, other: Normalisation | None) -> bool:
+    """Whether two normalisations are the same but for a few thousandths."""
+    if one is None or other is None:
+        return one is other
+    return all(abs(a - b) < 0.02 for row, also in zip(one, other) for a, b in zip(row, also))
 
 
 class _Read(nn.Module):
@@ -151,7 +154,7 @@ def _accuracy(right: Tensor, tried: list[dict[str, Any]], answers: Tensor, image
     best = max((t for t in tried if t["likely"]), key=lambda t: t["accuracy"][0], default=None)
     if best and (best["accuracy"][0] - best["as_given"][0]) / best["accuracy"][1] >= gain:
         was, now = (100 * n[0] / n[1] for n in (best["as_given"], best["accuracy"]))
-        yield Finding("warning", f"{said}; {best['change']}, {now:.0f} % instead of {was:.0f} %: read them so")
+        yield Finding("warning", f"{said}; with {best['change']} {now:.0f} % instead of {was:.0f} %: read them so")
     elif order:
         yield Finding("warning", f"{said}; {order}")
     elif rate < LOW:

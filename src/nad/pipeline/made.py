@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from nad.models.card import Card
-from nad.models.checkpoints import Entry, Format, Loaded, save
+from nad.models.checkpoints import Entry, Loaded, save
+from nad.models.files import Format
 from nad.results import Result, write_history, write_json
 
 
