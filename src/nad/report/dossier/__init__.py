@@ -1,0 +1,5 @@
+"""The report of one purification, `report.html`: a pure function of the result and what lies beside it."""
+
+from nad.report.dossier.page import write
+
+__all__ = ["write"]

@@ -1,0 +1,166 @@
+"""The plots of what happened on the way: what was chosen, and how training went."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from nad.report.dossier.drawing import AFTER, BEFORE, GREY, drawn, label
+from nad.report.dossier.reading import Picture, Piece, number
+from nad.report.dossier.wording import listed, percent, plain, several
+
+HEIGHT = 2.5
+OMITTED = ("epoch", "seconds")
+WORDS = {
+    "lr": "learning rate",
+    "loss": "loss",
+    "ce": "cross-entropy on the labels",
+    "d": "distance of attention from the teacher's",
+    "attention": "attention term of the loss, before its weight",
+    "kl": "distance of the answers from the teacher's",
+    "right": "answered right",
+}
+
+
+def notes(found: dict[str, Any], within: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every note that is a record of its own, such as `beta` or `teacher: lr`."""
+    for name, note in found.items():
+        if isinstance(note, dict):
+            if "chosen" in note or "warning" in note:
+                yield within + name, note
+            else:
+                yield from notes(note, f"{within}{name}: ")
+
+
+def choices(piece: Piece) -> list[Picture]:
+    """The curve of each choice, and what was chosen."""
+    plots = []
+    for name, note in notes(piece.result.get("notes") or {}):
+        if note.get("curve"):
+            plots.append(_curve(name, note))
+        elif note.get("accuracies"):
+            plots.append(_stopping(name, note))
+    return plots
+
+
+def warnings(piece: Piece) -> list[str]:
+    """What the method itself warns of."""
+    found = piece.result.get("notes") or {}
+    lines = [f"{name}: {note['warning']}" for name, note in notes(found) if note.get("warning")]
+    return lines + [f"a stage without signal was left out: {stage}" for stage in found.get("dropped_stages") or []]
+
+
+def training(piece: Piece) -> list[Picture]:
+    """Each quantity of the history over the epochs; those that differ in their number alone share a plot."""
+    groups: dict[str, list[str]] = {}
+    numeric = piece.history.select_dtypes("number")
+    for column in numeric.columns:
+        if column not in OMITTED:
+            groups.setdefault(re.sub(r"_\d+$", "", str(column)), []).append(column)
+    return [
+        _history(name, numeric[columns]) for name, columns in groups.items() if numeric[columns].notna().any(axis=None)
+    ]
+
+
+def _curve(name: str, note: dict[str, Any]) -> Picture:
+    points = [(p["setting"], 100 * p["accuracy"], bool(p["accepted"])) for p in note["curve"]]
+    reference, allowed, chosen = number(note.get("reference_accuracy")), number(note.get("max_drop")), note["chosen"]
+
+    def draw(axis: Axes) -> None:
+        places = range(len(points))
+        axis.plot(places, [accuracy for _, accuracy, _ in points], color="#bbbbbb", lw=1.5, zorder=1)
+        for kept, face, edge, said in ((True, AFTER, AFTER, "allowed"), (False, "white", BEFORE, "too costly")):
+            held = [(x, accuracy) for x, (_, accuracy, accepted) in zip(places, points) if accepted is kept]
+            if held:
+                x, y = zip(*held)
+                axis.scatter(
+                    x,
+                    y,
+                    s=30,
+                    marker="s" if kept else "o",
+                    facecolors=face,
+                    edgecolors=edge,
+                    label=said,
+                    zorder=3,
+                )
+        for place, (setting, accuracy, _) in zip(places, points):
+            if setting == chosen:
+                axis.scatter(
+                    place, accuracy, s=150, facecolors="none", edgecolors="black", lw=1.4, label="chosen", zorder=4
+                )
+        if reference is not None:
+            axis.axhline(100 * reference, color=GREY, lw=1, label="reference")
+            if allowed is not None:
+                axis.axhline(100 * (reference - allowed), color=GREY, lw=1, ls="--", label="largest drop")
+        axis.set_xticks(
+            places, [label(_setting(setting)) for setting, _, _ in points], rotation=90 if len(points) > 7 else 0
+        )
+        axis.set_xlabel(label(name))
+        axis.set_ylabel("held-out accuracy (%)")
+        axis.figure.legend(loc="outside upper right", ncols=3, frameon=False, handletextpad=0.4, columnspacing=1)
+
+    said = [f"{_setting(s)} {accuracy:.1f} % {'(allowed)' if ok else '(too costly)'}" for s, accuracy, ok in points]
+    against = f"; the network to compare with has {percent(reference)}" if reference is not None else ""
+    alt = f"Held-out accuracy at each {name}: {listed(said, len(said))}{against}. Chosen: {_setting(chosen)}."
+    return drawn(draw, HEIGHT + 0.5, f"Choice of {name}", alt, _chosen(note))
+
+
+def _chosen(note: dict[str, Any]) -> str:
+    words = f"Chosen: {_setting(note['chosen'])}"
+    held = number(note.get("held_out"))
+    if held is not None:
+        words += f", on {several(int(held), 'held-out picture')}"
+    allowed = number(note.get("max_drop"))
+    if allowed is None:
+        return words + "."
+    kept = [p for p in note.get("curve", ()) if p["accepted"]]
+    if not any(p["setting"] == note["chosen"] for p in kept):
+        return f"{words}, although its drop is more than the {percent(allowed)} that were allowed."
+    words += f": the most aggressive setting whose drop stays within {percent(allowed)}."
+    beyond = any(p["drop"] > allowed + 1e-9 for p in kept)
+    return words + (" A larger drop is allowed where chance could explain the excess." if beyond else "")
+
+
+def _stopping(name: str, note: dict[str, Any]) -> Picture:
+    def draw(axis: Axes) -> None:
+        for curve in note["accuracies"]:
+            axis.plot(range(1, len(curve) + 1), [100 * a for a in curve], color=AFTER, lw=1.2, alpha=0.7)
+        axis.axvline(note["chosen"], color="black", lw=1, ls="--")
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("held-out accuracy (%)")
+
+    ends = [percent(curve[-1]) for curve in note["accuracies"] if curve]
+    alt = f"Held-out accuracy after each epoch of {several(len(ends), 'run')}, at the end {listed(ends)}."
+    return drawn(draw, HEIGHT, f"Choice of {name}", alt, _chosen(note))
+
+
+def _history(name: str, columns: pd.DataFrame) -> Picture:
+    title = WORDS.get(name, name)
+
+    def draw(axis: Axes) -> None:
+        for (column, values), line in zip(columns.items(), ("-", "--", ":", "-.") * len(columns.columns)):
+            axis.plot(
+                range(1, len(values) + 1), values, ls=line, marker="." if len(values) < 30 else "", label=label(column)
+            )
+        low, high = columns.to_numpy(float).min(), columns.to_numpy(float).max()
+        if 0 < 50 * low < high:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_xlabel("epoch")
+        if len(columns.columns) > 1:
+            axis.figure.legend(loc="outside upper right", ncols=4, frameon=False)
+
+    ends = [
+        f"{column} {plain(number(float(values.iloc[0])))} to {plain(number(float(values.iloc[-1])))}"
+        for column, values in columns.items()
+    ]
+    alt = f"{title[0].upper()}{title[1:]} over {several(len(columns), 'epoch')}: {listed(ends, 8)}."
+    return drawn(draw, HEIGHT, f"{title[0].upper()}{title[1:]}", alt)
+
+
+def _setting(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

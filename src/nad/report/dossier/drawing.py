@@ -1,0 +1,115 @@
+"""Drawing: plots as pictures that a page can hold, the same bytes every time."""
+
+import io
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cycler import cycler
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nad.errors import printable
+from nad.report.dossier.reading import Picture, address
+
+WIDTH = 4.1  # inches: a phone shows it at about three quarters, so that its letters stay legible
+BEFORE, AFTER, GREY = "#d55e00", "#0072b2", "#666666"  # apart for colour-blind eyes, and in grey by their marks
+REFERENCES = {"backdoored": "#cc79a7", "clean": "#009e73", "purified": "#56b4e9"}
+CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
+STYLE = {
+    "svg.hashsalt": "nad",
+    "svg.fonttype": "none",  # text stays text: any script shows in the reader's fonts
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(color=CYCLE),
+    "text.parse_math": False,  # a dollar in a name starts no formula
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a plot: its values before and after, and the interval of the second."""
+
+    name: str
+    before: float | None = None
+    after: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+def drawn(draw: Callable[[Axes], None], height: float, title: str, alt: str, note: str = "") -> Picture:
+    """What `draw` puts on one axis."""
+    with style.context(["default", STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the reader's fonts have it, or a box is shown
+        figure, content = Figure(figsize=(WIDTH, height), layout="constrained"), io.BytesIO()
+        draw(figure.subplots())
+        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    return Picture(address("image/svg+xml", content.getvalue()), title, alt, note)
+
+
+def label(name: object) -> str:
+    """A name from a file, short enough to stand beside a plot."""
+    return printable(name, 20)
+
+
+def height(rows: int) -> float:
+    return 0.95 + 0.24 * rows
+
+
+def dumbbells(
+    axis: Axes, rows: Sequence[Row], what: str, bands: Mapping[str, tuple[float, float]], rule: float | None = None
+) -> None:
+    """A line a row, from its value before to its value after; the first row is the highest.
+
+    Args:
+        what: the axis in words. bands: reference ranges, each drawn behind and as a row of its own at the foot.
+        rule: a value to draw a line at.
+    """
+    places = range(len(rows))
+    for place, row in zip(places, rows):
+        if row.before is not None and row.after is not None:
+            axis.plot([row.before, row.after], [place, place], color="#cccccc", lw=5, zorder=1)
+        if row.interval:
+            axis.plot(row.interval, [place, place], color=AFTER, lw=1, zorder=2)
+    for key, name, mark, filled, colour in (
+        ("before", "before", "o", "none", BEFORE),
+        ("after", "after", "s", AFTER, AFTER),
+    ):
+        points = [(value, place) for place, row in zip(places, rows) if (value := getattr(row, key)) is not None]
+        x, y = zip(*points) if points else ((), ())
+        axis.scatter(
+            x, y, marker=mark, facecolors=filled, edgecolors=colour, s=26, linewidths=1.4, label=name, zorder=3
+        )
+    names = [label(row.name) for row in rows]
+    for place, (kind, (low, high)) in enumerate(bands.items(), len(rows)):
+        colour = REFERENCES.get(kind, GREY)
+        axis.axvspan(low, high, color=colour, alpha=0.1, lw=0, zorder=0)
+        axis.plot([low, high], [place, place], color=colour, lw=6, solid_capstyle="butt")
+        names.append(f"{label(kind)} networks")
+    if rule is not None:
+        axis.axvline(rule, color=GREY, lw=1, ls="--", zorder=0)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.set_xlabel(what)
+    axis.grid(axis="x", color="#e4e4e4", lw=0.8)
+    axis.tick_params(axis="y", length=0)
+    axis.figure.legend(loc="outside upper right", ncols=2, frameon=False, handletextpad=0.2, borderaxespad=0.1)
+
+
+def bars(axis: Axes, names: Sequence[str], values: Sequence[float], what: str) -> None:
+    """A bar a name, the first at the top."""
+    axis.barh(range(len(values)), values, color=AFTER, height=0.6)
+    axis.set_yticks(range(len(names)), [label(name) for name in names])
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.set_xlim(left=0)
+    axis.set_xlabel(what)
+    axis.grid(axis="x", color="#e4e4e4", lw=0.8)
+    axis.tick_params(axis="y", length=0)

@@ -1,0 +1,155 @@
+"""The tables of the page, as captions, heads and rows of text."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nad.report.dossier.charts import MEASURES, MOST
+from nad.report.dossier.intervals import Pair, counted, overall
+from nad.report.dossier.reading import Piece, number
+from nad.report.dossier.signs import Sign, Signs, smallest, strongest, suspect
+from nad.report.dossier.wording import changed, percent, plain, within
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of a row names it."""
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def accuracy(piece: Piece) -> Table:
+    """Before, after and the change, each with its interval."""
+    pair = overall(piece)
+    kind = "paired" if pair.paired else "as of two separate sets, which is wider"
+    heads = ("", "before", "after", "change in points")
+    return Table(
+        f"On {pair.after.of:,} pictures that nothing was chosen on, with 95\u00a0% intervals (of the change {kind})",
+        heads,
+        [_pair(pair)],
+    )
+
+
+def known_trigger(piece: Piece) -> Table | None:
+    """What a trigger that the user named does; none where there was none."""
+    names = {"asr": "answers as the attacker wants (ASR)", "ra": "right answers in spite of the trigger"}
+    both = [piece.result[when]["counts"] for when in ("before", "after")]
+    rows = [(names[m], *_pair(counted(piece, m))[1:]) for m in names if all(counts.get(m) for counts in both)]
+    if not rows:
+        return None
+    what = "pictures with the trigger", "before", "after", "change in points"
+    return Table("Evaluation only: no method saw this trigger", what, rows)
+
+
+def classes(pairs: Sequence[Pair]) -> Table:
+    """The classes of the plot of accuracies, as numbers."""
+    heads = ("class", "pictures", "before", "after", "change in points")
+    rows = [(p.name, f"{p.after.of:,}", percent(p.before.rate), within(p.after), changed(p.change)) for p in pairs]
+    return Table("Accuracy of the classes above, with 95\u00a0% intervals", heads, rows)
+
+
+def evidence(signs: Signs) -> Table:
+    """The most suspicious classes, as numbers; before / after."""
+    measured = [m for m in MEASURES if any(getattr(s, m.key) is not None for s in (*signs.before, *signs.after))]
+    pairs = sorted(zip(signs.before, signs.after), key=_suspicion)[:MOST]
+    rows = [
+        (one.name, *(f"{m.shown(getattr(one, m.key))} / {m.shown(getattr(other, m.key))}" for m in measured))
+        for one, other in pairs
+    ]
+    return Table(
+        "Evidence of the most suspicious classes, before / after", ("class", *(m.title for m in measured)), rows
+    )
+
+
+def comparison(found: Sequence[Piece]) -> Table:
+    """All methods side by side, after the network as it was given."""
+    columns = [_compared(piece) for piece in found]
+    heads = [head for head in columns[0] if any(column.get(head) for column in columns)]
+    given = _given(found[0])
+    rows = [[given.get(head, "") for head in heads], *([column.get(head, "") for head in heads] for column in columns)]
+    return Table(
+        "Each method beside the network as given, with 95\u00a0% intervals; of the evidence the most suspicious class",
+        heads,
+        rows,
+    )
+
+
+def facts(piece: Piece) -> list[Table]:
+    """What came in and went out, and how it was computed."""
+    result, pair = piece.result, ("", "")
+    files = [(f"{way}: {each['name']}", each["sha256"]) for way, each in (piece.evidence.get("files") or {}).items()]
+    sets = [
+        (role, f"{held['name']}, {held['count']:,} pictures, fingerprint {held['fingerprint']}")
+        for role, held in result["data"].items()
+    ]
+    run = [*_flat(result["run"]), ("seconds", f"{float(result['seconds']):.1f}")]
+    trigger = [("trigger, for evaluation only", str(result["attack"]))] if result.get("attack") else []
+    resolved = (result.get("notes") or {}).get("resolved")
+    ran = [("asked for", piece.method), *([("run", str(resolved))] if resolved else [])]
+    made = [
+        Table("Files, SHA-256", pair, files),
+        Table("Pictures", pair, sets),
+        Table("Run", pair, [*ran, *run, *trigger]),
+    ]
+    return [table for table in made if table.rows]
+
+
+def settings(piece: Piece) -> list[Table]:
+    """Every setting, and the versions of what its numbers depend on."""
+    made = [("Configuration", piece.result["configuration"]), ("Versions", piece.result["versions"])]
+    return [Table(caption, ("", ""), list(_flat(values))) for caption, values in made]
+
+
+def _pair(pair: Pair) -> tuple[str, ...]:
+    return "accuracy", within(pair.before), within(pair.after), changed(pair.change)
+
+
+def _compared(piece: Piece) -> dict[str, str]:
+    pair, signs, moved = overall(piece), Signs.of(piece), number((piece.evidence.get("weights") or {}).get("relative"))
+    attacked = known_trigger(piece)
+    name = f"{piece.method} (oracle)" if piece.is_oracle else piece.method
+    return {
+        "method": name,
+        "accuracy": within(pair.after),
+        "change in points": changed(pair.change),
+        **_summary(signs.after),
+        "weights moved": "" if moved is None else plain(moved),
+        "seconds": f"{float(piece.result['seconds']):.0f}",
+        "ASR (evaluation only)": within(counted(piece, "asr").after) if attacked else "",
+    }
+
+
+def _given(piece: Piece) -> dict[str, str]:
+    attacked = {"ASR (evaluation only)": within(counted(piece, "asr").before)} if known_trigger(piece) else {}
+    return {
+        "method": "as given",
+        "accuracy": within(overall(piece).before),
+        **_summary(Signs.of(piece).before),
+        **attacked,
+    }
+
+
+def _summary(signs: tuple[Sign, ...]) -> dict[str, str]:
+    least, most, worst = smallest(signs), strongest(signs), suspect(signs)
+    return {
+        "smallest trigger": f"{percent(least.mask)} ({least.name})" if least and least.mask is not None else "",
+        "highest anomaly index": f"{plain(worst.anomaly, 2)} ({worst.name})" if worst else "",
+        "small change": f"{percent(most.universal, 0)} ({most.name})" if most and most.universal is not None else "",
+    }
+
+
+def _suspicion(pair: tuple[Sign, Sign]) -> tuple[float, float]:
+    found = [[v for sign in pair if (v := getattr(sign, key)) is not None] for key in ("anomaly", "universal")]
+    return tuple(-max(values, default=float("-inf")) for values in found)  # type: ignore[return-value]
+
+
+def _flat(values: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{within}{key}.")
+        elif isinstance(value, list):
+            yield f"{within}{key}", ", ".join(map(str, value)) or "none"
+        else:
+            yield f"{within}{key}", "none" if value is None else str(value)
