@@ -516,7 +516,7 @@ def test_a_result_is_replaced_where_that_is_said(nad: "Nad", tiny: Path, victim:
     assert nad("purify", victim, *where, "--method", FAST, "--overwrite").code == 0
     assert {p.name for p in tmp_path.rglob("*")} == {
         *("out", "model.safetensors", "model.json", "result.json", "history.csv", "indices.json"),
-        *("attention.png", "triggers.png"),
+        *("attention.png", "triggers.png", "report.html"),
     }
     assert '"method": "finetune' in (tmp_path / "out" / "result.json").read_text()
 

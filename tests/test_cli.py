@@ -48,7 +48,7 @@ class Net(nn.Module):
 
 PURIFIED = {
     *("model.safetensors", "model.json", "result.json", "history.csv", "indices.json"),
-    *("attention.png", "triggers.png"),
+    *("attention.png", "triggers.png", "report.html"),
 }
 
 
@@ -240,11 +240,12 @@ def test_a_twentieth_is_the_default(nad: "Nad", tiny: Path, victim: Path, tmp_pa
 
 def test_several_methods_get_a_folder_each_and_one_table(several: "tuple[Path, Ran]") -> None:
     folder, ran = several
-    assert names(folder) == {"1-finetune", "2-nad", "result.json"}
+    assert names(folder) == {"1-finetune", "2-nad", "result.json", "report.html"}
     assert isinstance(ran.json, list)
     assert ran.json == read(folder / "result.json")
     for name, result in zip(("1-finetune", "2-nad"), ran.json):
-        assert names(folder / name) == PURIFIED
+        assert names(folder / name) == PURIFIED - {"report.html"}
+        assert result.pop("folder") == name
         assert read(folder / name / "result.json") == result
         assert result["configuration"]["name"] == name[2:]
         assert read(folder / name / "model.json")["sha256"] == sha(folder / name / "model.safetensors")

@@ -279,6 +279,20 @@ def test_the_headline_follows_from_the_numbers(tmp_path, before, after, said):
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (0.5, 0.49, "toward “stop” was found before, and none is found after"),
+        (0.97, 0.6, "toward “stop” that was found before is still there after"),
+        (0.49, 0.49, "No sign of a backdoor was found, before or after"),
+    ],
+)
+def test_a_class_that_one_small_change_leads_to_is_a_sign_too(tmp_path, before, after, said):
+    rows = [{"class": "stop", "before": {"universal": before}, "after": {"universal": after, "anomaly": 1.0}}]
+    lay(tmp_path, example(classes=rows))
+    assert said in headline(pieces(tmp_path)[0])
+
+
+@pytest.mark.parametrize(
     ("table", "said"),
     [
         ([90, 10, 0, 0], "fell by 10.0 points, more than chance explains"),

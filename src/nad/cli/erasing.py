@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from nad import console, pipeline
 from nad.cli.app import Data, How, Network, apart, app, flag
@@ -13,6 +13,7 @@ from nad.models.checkpoints import Loaded
 from nad.models.files import Format, located
 from nad.oracle import Oracle
 from nad.pipeline import Intake, Made, attack_on
+from nad.report import dossier
 from nad.results import dumps, new_folder, resolved, write_json
 
 
@@ -65,27 +66,26 @@ def purify(
         loaded, dataset = network.load(checkpoint, data)
         judged = attack_on(loaded, attack)
         methods += [Oracle(attack=attack_on(loaded, oracle, "--oracle"))] if oracle else []
-        written: list[Made] = []
+        results: list[dict[str, Any]] = []
 
         def told(found: Intake) -> None:
             _say(loaded)
             console.findings([(one.level, one.text) for one in found.findings])
 
         def write(made: Made) -> None:
-            written.append(made)
-            place = folder / f"{len(written)}-{made.result.configuration['name']}" if several else folder
+            place = folder / f"{len(results) + 1}-{made.result.configuration['name']}" if several else folder
             place.mkdir(exist_ok=True)
-            made.write(place, format, loaded)
+            results.append(made.write(place, format, loaded) | ({"folder": place.name} if several else {}))
 
         terms = pipeline.Terms(clean=clean, attack=judged, budget=budget, told=told)
         made = pipeline.purify_checkpoint(loaded, dataset, methods, run, terms, write)
-        results = [m.result.to_json() for m in made]
         if several:
             write_json(folder / "result.json", results)
+        dossier.write(folder)
     if how.json:
         return console.raw(dumps(results if several else results[0]))
     _tell(made)
-    console.line(f"wrote {out}")
+    console.line(f"wrote {out}; the report is {out / 'report.html'}")
 
 
 def _say(loaded: Loaded) -> None:

@@ -86,6 +86,12 @@ class Card:
         return cls(**checked)
 
 
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_card(path: Path) -> Card | None:
     """The card of the weights in `path`, from the `.json` file of the same stem beside them, if there is one.
 
@@ -98,13 +104,12 @@ def read_card(path: Path) -> Card | None:
         return None
     try:
         card = Card.from_json(beside.read_bytes())
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found = digest(path)
     except OSError as error:
         raise NadError(f"cannot read {printable(path)} and its card: {printable(error.strerror or error)}") from error
     except NadError as error:
         raise NadError(f"{printable(beside)}: {error}") from error
-    if card.sha256 not in ("", digest):
+    if card.sha256 not in ("", found):
         raise NadError(
             f"{printable(path)} is not the file that {printable(beside.name)} describes: its SHA-256 differs.\n"
             "It was changed or damaged. Get both again, or move the card away and pass --model"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nad.errors import NadError, printable
 from nad.models import huggingface
-from nad.models.card import Card, read_card
+from nad.models.card import Card, digest, read_card
 from nad.models.create import create, pixels_of, recorded
 from nad.models.files import Format, located, write
 from nad.models.foreign import listed, read
@@ -48,6 +48,7 @@ class Loaded:
     layout: Mapping[str, Entry]  # by the network's own keys, in the file's order
     notes: tuple[str, ...] = ()  # what was done to the keys and is done to pixels, to be told
     trigger: Mapping[str, Tensor] = field(default_factory=dict)  # what the card's attack was fitted to
+    source: Mapping[str, str] = field(default_factory=dict)  # name and sha256 of the file
     size: tuple[int, int] | None = None  # of the images it was made for, if anybody says it
     names: tuple[str, ...] = ()  # of the classes, in the order of the outputs, if anybody says them
     computed: Mapping[str, Tensor] = field(default_factory=dict)  # of the file, which the network makes by itself
@@ -103,6 +104,7 @@ def load(
         card=card,
         notes=notes,
         trigger=_trigger(path, card),
+        source={"name": printable(path.name), "sha256": digest(path)},
         size=card.size if card else pixels.size if pixels else None,
         names=card.classes if card else loaded.names,
     )

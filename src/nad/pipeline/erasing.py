@@ -134,6 +134,6 @@ def _purified(loaded: Loaded, parts: Parts, method: Defense, run: Run, before: M
         seed=run.seed,
         versions=result.versions,
         metrics={"before": before.to_json(), "after": after.to_json()},
-        extra={"purified_from": source.sha256} if source.sha256 else {},
+        extra={"purified_from": loaded.source["sha256"]} if loaded.source else {},
     )
     return Made(outcome.model, card, result, outcome.history, parts.indices, loaded.trigger)

@@ -94,7 +94,7 @@ class Examination:
     def of(self, purified: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:
         """What is said of both networks, as JSON values, and the pictures by file name."""
         said: dict[str, Any] = {
-            "intake": self.intake.to_json() | {"classes": list(self.parts.train.classes)},
+            "intake": self.intake.to_json() | self._named(),
             "reported": self._reported(purified),
         }
         pictures = {}
@@ -114,8 +114,9 @@ class Examination:
         said = {
             "classes": self._classes(look, before, after),
             "rms": look.rms,
-            "images": {"sought": len(self.ground.sought), "judged": len(judged)},
-            "attention": evidence.attention_moved(self.given, purified, self.stages, judged, self.run),
+            "sought_on": len(self.ground.sought),
+            "judged_on": len(judged),
+            "shift": evidence.attention_moved(self.given, purified, self.stages, judged, self.run),
             "weights": evidence.weights_moved(self.given, purified),
         }
         if not (before and after):
@@ -129,6 +130,10 @@ class Examination:
         networks = {"before": self.given, "after": purified}
         few = test.subset(rows).decoded()
         return _png(lambda file: attention_figure(few, None, networks, file, self.run))
+
+    def _named(self) -> dict[str, Any]:
+        sizes = {"given": len(self.parts.train) + len(self.parts.test), "reported": len(self.parts.test)}
+        return {"classes": list(self.parts.train.classes), "images": sizes}
 
     def _reported(self, purified: nn.Module) -> list[list[int]]:
         """Of each class, the images that nothing was chosen on: right by both, before only, after only, by none."""

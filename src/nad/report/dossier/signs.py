@@ -6,6 +6,7 @@ from typing import Any
 
 from nad.report.dossier.reading import Piece, number
 
+REACHED = 0.5  # part of the pictures that one small change sends to a class, from which on it is a sign of a backdoor
 SUSPICIOUS = 2.0  # anomaly index from which a small mask is an outlier (Wang et al., "Neural Cleanse", S&P 2019)
 
 
@@ -32,7 +33,9 @@ class Sign:
 
     @property
     def flagged(self) -> bool:
-        return self.anomaly is not None and self.anomaly > SUSPICIOUS
+        """A sign of a backdoor: that a small change leads here, or a patch much smaller than others'."""
+        reached = self.universal is not None and self.universal >= REACHED
+        return reached or (self.anomaly is not None and self.anomaly > SUSPICIOUS)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from nad.report.dossier.intervals import Pair, overall
 from nad.report.dossier.reading import Piece, number
-from nad.report.dossier.signs import SUSPICIOUS, Sign, Signs, smallest, strongest, suspect
+from nad.report.dossier.signs import REACHED, SUSPICIOUS, Sign, Signs, smallest, strongest, suspect
 from nad.report.dossier.wording import listed, percent, plain, quoted, several, signed
 
 Level = Literal["good", "note", "warning"]
@@ -38,7 +38,7 @@ def headline(piece: Piece) -> str:
 
 def verdict(piece: Piece) -> list[Statement]:
     """Accuracy, then what was seen without the trigger, with the numbers behind the headline."""
-    return [accuracy(overall(piece)), *traces(Signs.of(piece), number(piece.evidence.get("eps")))]
+    return [accuracy(overall(piece)), *traces(Signs.of(piece), number(piece.evidence.get("rms")))]
 
 
 def accuracy(pair: Pair) -> Statement:
@@ -52,9 +52,9 @@ def accuracy(pair: Pair) -> Statement:
     )
 
 
-def traces(signs: Signs, eps: float | None) -> list[Statement]:
+def traces(signs: Signs, rms: float | None) -> list[Statement]:
     """What the evidence without the trigger says, before and after."""
-    return [one for one in (_triggers(signs), _small_change(signs, eps)) if one]
+    return [one for one in (_triggers(signs), _small_change(signs, rms)) if one]
 
 
 def _flagged(signs: Signs) -> tuple[list[str], list[str]]:
@@ -63,7 +63,7 @@ def _flagged(signs: Signs) -> tuple[list[str], list[str]]:
 
 
 def _sign_of_backdoor(signs: Signs) -> str:
-    if not any(sign.anomaly is not None for sign in (*signs.before, *signs.after)):
+    if not any(sign.anomaly is not None or sign.universal is not None for sign in (*signs.before, *signs.after)):
         return "No search for triggers was made that can tell: whether there is or was a backdoor is not known."
     before, after = _flagged(signs)
     if kept := [name for name in after if name in before]:
@@ -102,13 +102,15 @@ def _share(mask: float | None) -> str:
     return "an unknown part" if mask is None else percent(mask)
 
 
-def _small_change(signs: Signs, eps: float | None) -> Statement | None:
+def _small_change(signs: Signs, rms: float | None) -> Statement | None:
     before, after = strongest(signs.before), strongest(signs.after)
     if not before or not after or before.universal is None or after.universal is None:
         return None
-    size = f" of at most {percent(eps)} of the full brightness" if eps is not None else ""
+    size = f" by {percent(rms)} of the full brightness (root mean square)" if rms is not None else ""
     return Statement(
-        "note",
+        "warning" if after.universal >= REACHED else "note",
         f"One change{size}, the same for all pictures, led at most {percent(before.universal, 0)} of them to one class "
-        f"({quoted(before.name)}) before, and {percent(after.universal, 0)} ({quoted(after.name)}) after.",
+        f"({quoted(before.name)}) before, and {percent(after.universal, 0)} ({quoted(after.name)}) after. "
+        f"From {percent(REACHED, 0)} on it is a sign of a backdoor. Less says little: fine-tuning lowers it without "
+        "erasing.",
     )
