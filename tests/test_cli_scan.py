@@ -100,4 +100,4 @@ def test_detectors_are_listed(nad):
     ran = nad("list", "detectors")
     assert "neural-cleanse" in ran.out
     assert "strip" in ran.out
-    assert set(nad("list", "detectors", "--json").json["detectors"]) == {"neural-cleanse", "strip"}
+    assert set(nad("list", "detectors", "--json").json["detectors"]) == {"neural-cleanse", "strip", "universal"}

@@ -1,9 +1,7 @@
 """What can be said of a network without knowing a trigger. It cannot import attacks."""
 
 import copy
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,67 +10,16 @@ from torch import Tensor, nn
 from nad.attention import distances, normalised_difference
 from nad.data.batches import in_order
 from nad.data.images import ImageSet
-from nad.inversion import Inversion, Triggers, Universal, anomaly, invert, reached, universal
+from nad.inversion import Ground, Inversion, Look, Triggers, Universal, anomaly, invert
 from nad.models.forward import evaluating
 from nad.models.normalize import unwrap
 from nad.models.stages import Stage, tap
 from nad.runtime import Run
 
-SOUGHT, JUDGED = 500, 500  # images that triggers are sought on, and others that their success is counted on, at most
 SCREENING = Universal.steps * Universal.batch  # images that screening one class takes
 EPOCHS = 40  # of an inversion; masks change little after
 DEEPEST = 16  # classes that a trigger is inverted for at most, the most suspicious ones first
 WITNESSES = 5  # an index of fewer classes would say nothing
-
-
-@dataclass(frozen=True, eq=False)
-class Ground:
-    """The clean images that evidence is sought and judged on: two parts that share none."""
-
-    sought: ImageSet
-    judged: ImageSet
-
-    @classmethod
-    def of(cls, images: ImageSet, run: Run) -> "Ground":
-        """Halves of `images`, drawn from the run's seed."""
-        order = torch.randperm(len(images), generator=run.generator("evidence"))
-        half = max(1, len(order) // 2)
-        return cls(images.subset(order[:half][:SOUGHT]).decoded(), images.subset(order[half:][:JUDGED]).decoded())
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one network gives away.
-
-    Args:
-        universal: of every class, the part of images of other classes that one small change sends to it.
-        rms: root mean square of that change at most.
-        seconds: that one image of one class took, forward and backward.
-    """
-
-    universal: tuple[float, ...]
-    rms: float
-    seconds: float
-
-    @property
-    def suspicious(self) -> list[int]:
-        """The classes, the one that is reached most easily first."""
-        return sorted(range(len(self.universal)), key=lambda label: -self.universal[label])
-
-
-def screened(model: nn.Module, ground: Ground, run: Run, how: Universal | None = None) -> Look:
-    """How easily each class is reached by a small change that is the same for all images.
-
-    Args:
-        model: left as it is.
-    """
-    how, classes = how or Universal(), range(len(ground.sought.classes))
-    model = copy.deepcopy(model).float()
-    began = time.perf_counter()
-    changes = universal(model, ground.sought, classes, how, run)
-    seconds = time.perf_counter() - began
-    rates = reached(model, ground.judged, changes, classes, run)
-    return Look(tuple(rates), how.rms, seconds / (len(classes) * how.steps * how.batch))
 
 
 def affordable(look: Look, ground: Ground, seconds: float, networks: int) -> int:

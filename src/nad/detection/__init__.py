@@ -3,5 +3,6 @@
 from nad.detection.base import DETECTORS, Detector, Scores
 from nad.detection.neural_cleanse import NeuralCleanse
 from nad.detection.strip import Strip
+from nad.detection.universal import UniversalPerturbation
 
-__all__ = ["DETECTORS", "Detector", "NeuralCleanse", "Scores", "Strip"]
+__all__ = ["DETECTORS", "Detector", "NeuralCleanse", "Scores", "Strip", "UniversalPerturbation"]

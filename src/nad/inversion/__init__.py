@@ -2,11 +2,14 @@
 
 from nad.inversion.perturbations import Universal, reached, universal
 from nad.inversion.pgd import Ascent, pgd
+from nad.inversion.screening import Ground, Look, screened
 from nad.inversion.triggers import Inversion, Triggers, anomaly, invert, outliers
 
 __all__ = [
     "Ascent",
+    "Ground",
     "Inversion",
+    "Look",
     "Triggers",
     "Universal",
     "anomaly",
@@ -14,5 +17,6 @@ __all__ = [
     "outliers",
     "pgd",
     "reached",
+    "screened",
     "universal",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nad import evidence
 from nad.errors import NadError
-from nad.inversion import Triggers
+from nad.inversion import Ground, Look, Triggers, screened
 from nad.models.stages import Stage, find_stages
 from nad.pictures import attention_figure, patch_figure
 from nad.pipeline.intake import Intake, intake
@@ -71,12 +71,12 @@ class Examination:
             return ()
 
     @cached_property
-    def ground(self) -> evidence.Ground:
-        return evidence.Ground.of(self.parts.train, self.run)
+    def ground(self) -> Ground:
+        return Ground.of(self.parts.train, self.run)
 
     @cached_property
-    def look(self) -> evidence.Look:
-        return evidence.screened(self.given, self.ground, self.run)
+    def look(self) -> Look:
+        return screened(self.given, self.ground, self.run)
 
     @cached_property
     def inverted(self) -> tuple[list[int], Triggers | None]:
@@ -107,7 +107,7 @@ class Examination:
         return said | {"pictures": shown, "limits": [*self._skipped(), *LIMITS]}, pictures
 
     def _evidence(self, purified: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:
-        look = evidence.screened(purified, self.ground, self.run)
+        look = screened(purified, self.ground, self.run)
         classes, before = self.inverted
         after = evidence.inverted(purified, self.ground, classes, self.run) if classes else None
         judged = self.ground.judged
@@ -143,7 +143,7 @@ class Examination:
         table = torch.stack([torch.bincount(labels[kind], minlength=count) for kind in kinds], 1)
         return [list(map(int, row)) for row in table.tolist()]
 
-    def _classes(self, look: evidence.Look, before: Triggers | None, after: Triggers | None) -> list[dict[str, Any]]:
+    def _classes(self, look: Look, before: Triggers | None, after: Triggers | None) -> list[dict[str, Any]]:
         asked, _ = self.inverted
         sizes = [evidence.sizes(found, asked) if found else {} for found in (before, after)]
         return [

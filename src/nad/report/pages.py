@@ -21,6 +21,7 @@ from nad.report import erasing, networks
 from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
 from nad.report.rendering import choices, compared, grid_of, markdown
+from nad.report.screening import screened
 from nad.report.tables import MEAN, table
 
 
@@ -48,6 +49,7 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "attacks": lambda store: networks.by_victim(store.zoo, store.results / "attacks"),
     "spread": lambda store: networks.spread(store.zoo),
     "search": lambda store: networks.by_setting(store.results / "search"),
+    "screening": lambda store: screened(store.results / "screening"),
     "all-to-all": lambda store: networks.by_class(store.zoo / "all-to-all-cifar10"),
 }
 _MARK = re.compile(r"<!-- (?!end |= )([^\n]+?) -->.*?<!-- end \1 -->", re.DOTALL)

@@ -1,0 +1,41 @@
+"""Universal perturbations as a detector: is there a class that one small change of all images leads to?"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from nad.data.images import ImageSet
+from nad.detection.base import DETECTORS, Detector, Scores
+from nad.inversion import Ground, Universal, screened
+from nad.registry import option
+from nad.runtime import Run
+
+
+@DETECTORS.register("universal")
+@dataclass(frozen=True, kw_only=True)
+class UniversalPerturbation(Detector):
+    """The part of the images of other classes that one small change sends to each class.
+
+    Source: none; targeted universal perturbations (Moosavi-Dezfooli et al., CVPR 2017) in an L2 ball whose radius grows
+    with the picture, so that a patch of a few pixels and a faint pattern over the whole picture both fit in. What it
+    finds and misses is in docs/practitioner.md.
+    """
+
+    rms: float = option(Universal.rms, "root mean square of the change, in [0, 1]")
+    steps: int = option(Universal.steps, "of the search")
+    batch: int = option(Universal.batch, "images a step and class")
+    reached: float = option(0.5, "part of the images from which on a class is called suspicious")
+
+    def how(self) -> Universal:
+        return Universal(rms=self.rms, steps=self.steps, batch=self.batch)
+
+    def __post_init__(self) -> None:
+        self.how()
+
+    def scores(self, model: nn.Module, images: ImageSet, run: Run, inputs: ImageSet | None) -> Scores:
+        look = screened(model, Ground.of(images, run), run, self.how())
+        names, rates = images.classes, look.universal
+        rows = [{"class": names[label], "reached": rates[label]} for label in look.suspicious]
+        named = [names[label] for label in look.suspicious if rates[label] >= self.reached]
+        middle = sorted(rates)[len(rates) // 2]
+        return Scores({"suspicious": named, "easiest": names[look.suspicious[0]], "median": middle}, rows)
