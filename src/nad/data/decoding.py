@@ -1,7 +1,9 @@
 """Encoded pictures that become pixels only when somebody asks for them."""
 
+import errno
 import io
 import os
+import stat
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -86,8 +88,7 @@ class EncodedImages:
             NadError: an unreadable picture, one that is too large, or different sizes and no `size`.
         """
         seen: Counter[tuple[int, int]] = Counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
+        with warnings.catch_warnings(action="ignore"):  # about a picture that is then read well, or refused below
             for start in range(0, len(pictures), CHUNK):
                 indices = range(start, min(start + CHUNK, len(pictures)))
                 for index, payload in zip(indices, pictures.fetch(indices)):
@@ -109,7 +110,7 @@ class EncodedImages:
     def __getitem__(self, indices: Tensor) -> Tensor:
         wanted = indices.tolist()
         decoded = torch.empty((len(wanted), 3, *self.size), dtype=torch.uint8)
-        with ThreadPoolExecutor(self.threads) as pool:
+        with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(self.threads) as pool:  # see `open`
             for start in range(0, len(wanted), CHUNK):
                 chunk = wanted[start : start + CHUNK]
                 pixels = decoded.numpy()[start : start + CHUNK]
@@ -138,6 +139,8 @@ def _blamed_on(pictures: Pictures, index: int) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
         raise NadError(f"{pictures.name(index)} has more than {limit} and is not decoded; remove it") from error
+    except _UnsupportedError as error:
+        raise NadError(f"{pictures.name(index)} cannot be used: {error}; convert it or remove it") from error
     except Exception as error:  # the decoders raise anything from SyntaxError to struct.error
         if isinstance(error, OSError) and error.errno is not None:
             raise NadError(f"{pictures.name(index)} cannot be read: {error.strerror}") from error
@@ -163,7 +166,13 @@ def decode(payload: Payload, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
+class _UnsupportedError(Exception):
+    """A picture that is whole, and of which nobody knows how it should look."""
+
+
 def _opened(payload: bytes | Path) -> Image.Image:
+    if isinstance(payload, Path) and not stat.S_ISREG(payload.stat().st_mode):  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "it is no file")
     image = Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=FORMATS)
     if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError
@@ -190,9 +199,9 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise ValueError("floating point values have no known range")
+        raise _UnsupportedError("its values are floating point numbers, of no known range")
     if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        grey = np.clip(np.asarray(image), 0, 65535) >> 8
         image = Image.fromarray(grey.astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # the direct way warns
