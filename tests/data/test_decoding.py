@@ -261,6 +261,20 @@ def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch, side: 
         EncodedImages.open(InMemory((encode(np.zeros((side, side), np.uint8)),)), (4, 4))
 
 
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_a_large_animation_is_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    first, second = (Image.new("RGB", (11, 10), colour) for colour in ((255, 0, 0), (0, 255, 0)))
+    assert one(encode(first, kind)).shape == (10, 11, 3)
+    with pytest.raises(NadError, match="picture 0 cannot be used: it is an animation of more than 100 pixels"):
+        one(encode(first, kind, save_all=True, append_images=[second]))
+
+
+def test_a_side_beyond_all_measure_is_refused() -> None:
+    with pytest.raises(NadError, match="picture 0 cannot be used: it is 65,536 pixels long, more than 65,535"):
+        one(encode(np.zeros((1, 65_536), np.uint8)), (4, 4))
+
+
 @pytest.mark.parametrize("shape", [(5, 6, 4), (5, 6, 4, 1), (5, 6, 4, 3), (5, 1, 6, 4), (5, 3, 6, 4)])
 def test_arrays_of_every_layout(shape: tuple[int, ...]) -> None:
     raw = RNG.integers(0, 256, shape, dtype=np.uint8)

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import stat
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from nad.errors import NadError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "JPEG2000")  # none of them runs another program
 CHUNK = 1024  # pictures fetched at a time
 PIECE = 64  # pictures a thread decodes at a time
+SIDE = 65_535  # pixels of a side, as in a JPEG; the time of some decoders grows with a row's square
 SMALL = 96 * 96  # below so many pixels threads wait for each other: most of the time goes to Python
 ORIENTATION = 0x0112
 UPRIGHT = {
@@ -157,13 +159,17 @@ def decode(payload: Payload, size: tuple[int, int]) -> np.ndarray:
     orientation counts where it stands before the pixels; one that is only in XMP is ignored.
     """
     if isinstance(payload, np.ndarray):
-        image = Image.fromarray(np.ascontiguousarray(payload)).convert("RGB")
-    else:
-        with _opened(payload) as file:
-            turn = UPRIGHT.get(_orientation(file))
-            image = _rgb(file if turn is None else file.transpose(turn))
-    height, width = size
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+        return _pixels(Image.fromarray(np.ascontiguousarray(payload)), size)
+    with _opened(payload) as file:
+        turn = UPRIGHT.get(_orientation(file))
+        return _pixels(file if turn is None else file.transpose(turn), size)
+
+
+def _pixels(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    image, (height, width) = _rgb(image), size
+    if image.size != (width, height):  # to the same size would be a copy, and a picture may be a large part of memory
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 class _UnsupportedError(Exception):
@@ -174,8 +180,13 @@ def _opened(payload: bytes | Path) -> Image.Image:
     if isinstance(payload, Path) and not stat.S_ISREG(payload.stat().st_mode):  # a pipe would be waited for
         raise OSError(errno.EINVAL, "it is no file")
     image = Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=FORMATS)
-    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+    pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS or sys.maxsize
+    if pixels > most:
         raise Image.DecompressionBombError
+    if pixels > most // 4 and getattr(image, "is_animated", False):  # whose decoders hold several pictures
+        raise _UnsupportedError(f"it is an animation of more than {most // 4:,} pixels")
+    if max(image.size) > SIDE:
+        raise _UnsupportedError(f"it is {max(image.size):,} pixels long, more than {SIDE:,}")
     return image
 
 
@@ -205,4 +216,4 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(grey.astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # the direct way warns
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,5 +1,6 @@
 """Tensors from a file of whatever origin; nothing that it contains is ever run."""
 
+import errno
 import re
 import warnings
 from collections.abc import Iterable
@@ -112,25 +113,26 @@ def _safetensors(path: Path, header: int, size: int) -> Any:
 def _pickle(path: Path, head: bytes) -> Any:
     archive = head.startswith(b"PK\x03\x04")
     scan = _scanned_archive(path) if archive else _scanned(path)
+    binary = head[:1] in (b"P", b"\x80")  # a text can look like a pickle of the first kind
+    if not binary and not all(re.fullmatch(r"[\w.]+", name) for name in scan.imports):
+        scan = pickles.Scan(fault=pickles.DAMAGED)
     blocked = scan.blocked
-    if head[:1] not in (b"P", b"\x80"):  # a text can look like the first kind of pickle
-        blocked = blocked if all(re.fullmatch(r"[\w.]+", name) for name in blocked) else []
     if blocked:
         more = f" and {len(blocked) - _SHOWN} more" if len(blocked) > _SHOWN else ""
         raise NadError(
             f"{printable(path)} is refused: loading it would run code ({listed(blocked[:_SHOWN], _SHOWN)}{more}).\n"
             "Expected tensors only. If you trust its maker, have model.state_dict() alone saved"
         )
-    start = "" if head[:1] in (b"P", b"\x80") else f"; it starts with {printable(head[:20].decode('latin-1'))!r}"
+    start = "" if binary else f"; it starts with {printable(head[:20].decode('latin-1'))!r}"
     if scan.fault:
         raise NadError(f"{printable(path)} {scan.fault}{start}")
     try:
         with warnings.catch_warnings(action="ignore"):  # about protocols; what matters becomes an error below
             # memory is mapped where the format allows, so that an optimizer beside the weights is never read
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except OSError:
-        raise
     except Exception as error:  # the unpickler fails in any way that the bytes of the file choose
+        if _of_the_machine(error):
+            raise
         what = pickles.DAMAGED + start
         if scan.protocol > 2:
             what = f"is a pickle of protocol {scan.protocol}, which is not read. Have torch.save write it, with its own"
@@ -152,11 +154,18 @@ def _scanned_archive(path: Path) -> pickles.Scan:
                 archives.check(path, archive)
                 [name] = [name for name in names if name.lower().endswith("/data.pkl")]  # any other number is damage
                 return pickles.scan(archives.start_of(archive, name, pickles.BYTES))
-    except (NadError, OSError):
+    except NadError:
         raise
-    except Exception:  # `zipfile` fails in many ways on a damaged archive
+    except Exception as error:  # `zipfile` fails in many ways on a damaged archive
+        if _of_the_machine(error):
+            raise
         return pickles.Scan(fault=pickles.DAMAGED)
     raise NadError(f"{printable(path)} {what}")
+
+
+def _of_the_machine(error: Exception) -> bool:
+    """Whether the file could not be read, and not: what it says was a place before its start."""
+    return isinstance(error, OSError) and error.errno != errno.EINVAL
 
 
 def listed(keys: Iterable[object], most: int = 3) -> str:
