@@ -115,8 +115,8 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     ),
     "a call of a list": (b"\x80\x02]q\x01" + b"h\x01a" + b")R.", "calls what it did not import"),
     "a call in disguise": (
-        b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\nctorch\nFloatStorage\nctorch\nTensor\nK\x05\x85N(tR.",
-        "is refused: its pickle calls",
+        b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(ctorch\nFloatStorage\nctorch\nTensor\nK\x05\x85NtR.",
+        r"is refused: its pickle calls torch\._tensor\._rebuild_from_type_v2 for more than tensors",
     ),
 }
 
@@ -325,6 +325,13 @@ def test_sizes_that_disagree(tmp_path: Path) -> None:
         path.write_bytes(content[:at] + change + content[at + 8 :])
         with pytest.raises(NadError, match=message):
             read(path)
+
+
+def test_an_archive_whose_start_is_missing(tmp_path: Path) -> None:
+    path = saved(tmp_path / "net.pt", STATE)
+    path.write_bytes(path.read_bytes()[:4] + path.read_bytes()[600:])  # its entries then lie before its start
+    with pytest.raises(NadError, match="truncated, damaged or no PyTorch checkpoint"):
+        read(path)
 
 
 def test_too_many_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
