@@ -359,6 +359,14 @@ def test_nothing_there(tmp_path: Path) -> None:
         load(tmp_path, "wrn-10-1")
 
 
+def test_a_folder_of_tensorflow_is_named(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(
+        NadError, match=r" is a TensorFlow model and no PyTorch checkpoint\.\nGet the PyTorch checkpoint"
+    ):
+        load(tmp_path, "wrn-10-1")
+
+
 def test_no_architecture(tmp_path: Path) -> None:
     torch.save(network().state_dict(), tmp_path / "n.pt")
     with pytest.raises(NadError, match=r"n\.pt does not say its architecture\. Pass --model"):

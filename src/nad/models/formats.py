@@ -8,6 +8,7 @@ from typing import NamedTuple
 from nad.errors import printable
 
 HEAD = 512  # bytes that tell every format here
+SAVED_MODEL = "saved_model.pb"  # in a folder of TensorFlow's
 
 
 class _Format(NamedTuple):
