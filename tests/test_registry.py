@@ -158,7 +158,7 @@ def test_parsing_knows_no_types():
     [
         ("a\x1b[2Jb", "a?[2Jb"),
         ("a\nb\r\t", "a?b??"),
-        ("a\u202eb", "a?b"),
+        ("a\u202eb\u2028c", "a?b?c"),
         ("é ü 漢", "é ü 漢"),
         ("x" * 300, "x" * 199 + "…"),
     ],

@@ -10,8 +10,8 @@ class NadError(ValueError):
 def printable(text: object, limit: int = 200) -> str:
     """Untrusted text (class names, keys, paths from files) made safe to print.
 
-    Control, format and unassigned characters become `?`, so that nothing in a file can move the cursor,
-    recolour the terminal or reverse the reading direction. Longer text is cut at `limit` characters.
+    Control, format and unassigned characters and those that end a line become `?`, so that nothing in a file can
+    move the cursor, recolour the terminal or reverse the reading direction. Longer text is cut at `limit` characters.
     """
-    shown = "".join("?" if unicodedata.category(c).startswith("C") else c for c in str(text))
+    shown = "".join("?" if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c for c in str(text))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

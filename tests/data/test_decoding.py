@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import tracemalloc
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -125,9 +127,54 @@ def test_every_mode_becomes_rgb(kind: str) -> None:
     assert np.array_equal(one(encoded), expected)
 
 
-def test_cmyk_becomes_rgb() -> None:
-    red = encode(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95)
+@pytest.mark.parametrize(
+    ("kind", "options"), [("JPEG", {"quality": 95}), ("TIFF", {}), ("TIFF", {"compression": "jpeg"})]
+)
+def test_cmyk_becomes_rgb(kind: str, options: dict[str, Any]) -> None:
+    red = encode(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), kind, **options)
     assert np.abs(one(red).astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_the_first_picture_is_taken(kind: str) -> None:
+    first, *others = (Image.new("RGB", (4, 6), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    moving = encode(first, kind, save_all=True, append_images=others, **options)
+    assert np.array_equal(one(moving), np.asarray(first))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 20_000), (20_000, 3)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
+def test_the_smallest_and_the_longest(kind: str, size: tuple[int, int]) -> None:
+    encoded = encode(np.full((*size, 3), 90, np.uint8), kind)
+    assert one(encoded).shape == (*size, 3)
+    assert np.abs(one(encoded, (5, 4)).astype(int) - 90).max() <= 2
+
+
+def test_large_16_bit_pictures_take_little_more_memory_than_others() -> None:
+    side = 2000
+    picture = encode(np.full((side, side), 90 * 257, np.uint16), "TIFF")
+    tracemalloc.start()
+    assert one(picture, (2, 2)).tolist() == [[[90] * 3] * 2] * 2
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * side * side
+
+
+def test_what_decoders_find_odd_is_not_printed(
+    recwarn: pytest.WarningsRecorder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    exif = Image.Exif()
+    exif[decoding.ORIENTATION] = 3
+    odd = encode(RGB, "JPEG", exif=exif.tobytes()[:-5])
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with Image.open(io.BytesIO(odd)) as image:
+            image.getexif().get(decoding.ORIENTATION)
+    assert heard  # by whoever asks Pillow directly
+    assert one(odd).shape == RGB.shape
+    assert not recwarn.list
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -200,7 +247,9 @@ def test_a_truncated_picture_is_named_when_it_is_decoded(kind: str) -> None:
 
 
 def test_a_floating_point_picture_is_refused() -> None:
-    with pytest.raises(NadError, match="picture 0 cannot be decoded"):
+    with pytest.raises(
+        NadError, match=r"picture 0 cannot be used: its values are floating point .*; convert it or rem"
+    ):
         one(encode(RGB[..., 0].astype(np.float32), "TIFF"))
 
 
@@ -210,6 +259,20 @@ def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch, side: 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(NadError, match="picture 0 has more than 100 pixels and is not decoded"):
         EncodedImages.open(InMemory((encode(np.zeros((side, side), np.uint8)),)), (4, 4))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_a_large_animation_is_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    first, second = (Image.new("RGB", (11, 10), colour) for colour in ((255, 0, 0), (0, 255, 0)))
+    assert one(encode(first, kind)).shape == (10, 11, 3)
+    with pytest.raises(NadError, match="picture 0 cannot be used: it is an animation of more than 100 pixels"):
+        one(encode(first, kind, save_all=True, append_images=[second]))
+
+
+def test_a_side_beyond_all_measure_is_refused() -> None:
+    with pytest.raises(NadError, match="picture 0 cannot be used: it is 65,536 pixels long, more than 65,535"):
+        one(encode(np.zeros((1, 65_536), np.uint8)), (4, 4))
 
 
 @pytest.mark.parametrize("shape", [(5, 6, 4), (5, 6, 4, 1), (5, 6, 4, 3), (5, 1, 6, 4), (5, 3, 6, 4)])

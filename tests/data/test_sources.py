@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,43 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
     (tmp_path / "pets" / "cat" / "005.png").unlink()
     with pytest.raises(NadError, match=r"cat/005.png cannot be read: No such file"):
         images.decoded()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are made in other ways there")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.symlink_to("/nowhere/at all.png"), "cannot be read: No such file or directory"),
+        (lambda path: path.symlink_to(path), "cannot be read: Too many levels of symbolic links"),
+        (os.mkfifo, "cannot be read: it is no file"),
+        (lambda path: path.symlink_to("/dev/zero"), "cannot be read: it is no file"),
+        (Path.touch, "cannot be decoded: it is corrupt, truncated or none of"),
+    ],
+    ids=["dangling", "circular", "pipe", "device", "empty"],
+)
+def test_a_picture_that_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
+    root = write_folder(tmp_path / "pets")
+    make(root / "cat" / "x.png")
+    with pytest.raises(NadError, match=r"^cat/x\.png " + message):
+        load(str(root), size=(6, 4))
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="the superuser may read anything")
+def test_a_picture_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "pets")
+    (root / "cat" / "005.png").chmod(0)
+    with pytest.raises(NadError, match=r"^cat/005\.png cannot be read: Permission denied"):
+        load(str(root))
+
+
+def test_links_to_pictures_and_folders_with_such_names_are_followed(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "pets")
+    (root / "cat" / "link.png").symlink_to("004.png")
+    (root / "cat" / "folder.png").mkdir()
+    (root / "cat" / "folder.png" / "x.png").write_bytes(png(PIXELS[0]))
+    (root / "cat" / "around").symlink_to(root / "cat")
+    images = load(str(root)).train
+    assert torch.bincount(images.labels).tolist() == [4, 6, 4]
 
 
 # --- Parquet ------------------------------------------------------------------------------------------------

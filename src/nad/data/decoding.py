@@ -1,7 +1,10 @@
 """Encoded pictures that become pixels only when somebody asks for them."""
 
+import errno
 import io
 import os
+import stat
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +24,7 @@ from nad.errors import NadError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "JPEG2000")  # none of them runs another program
 CHUNK = 1024  # pictures fetched at a time
 PIECE = 64  # pictures a thread decodes at a time
+SIDE = 65_535  # pixels of a side, as in a JPEG; the time of some decoders grows with a row's square
 SMALL = 96 * 96  # below so many pixels threads wait for each other: most of the time goes to Python
 ORIENTATION = 0x0112
 UPRIGHT = {
@@ -86,8 +90,7 @@ class EncodedImages:
             NadError: an unreadable picture, one that is too large, or different sizes and no `size`.
         """
         seen: Counter[tuple[int, int]] = Counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
+        with warnings.catch_warnings(action="ignore"):  # about a picture that is then read well, or refused below
             for start in range(0, len(pictures), CHUNK):
                 indices = range(start, min(start + CHUNK, len(pictures)))
                 for index, payload in zip(indices, pictures.fetch(indices)):
@@ -109,7 +112,7 @@ class EncodedImages:
     def __getitem__(self, indices: Tensor) -> Tensor:
         wanted = indices.tolist()
         decoded = torch.empty((len(wanted), 3, *self.size), dtype=torch.uint8)
-        with ThreadPoolExecutor(self.threads) as pool:
+        with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(self.threads) as pool:  # see `open`
             for start in range(0, len(wanted), CHUNK):
                 chunk = wanted[start : start + CHUNK]
                 pixels = decoded.numpy()[start : start + CHUNK]
@@ -138,6 +141,8 @@ def _blamed_on(pictures: Pictures, index: int) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
         raise NadError(f"{pictures.name(index)} has more than {limit} and is not decoded; remove it") from error
+    except _UnsupportedError as error:
+        raise NadError(f"{pictures.name(index)} cannot be used: {error}; convert it or remove it") from error
     except Exception as error:  # the decoders raise anything from SyntaxError to struct.error
         if isinstance(error, OSError) and error.errno is not None:
             raise NadError(f"{pictures.name(index)} cannot be read: {error.strerror}") from error
@@ -154,19 +159,34 @@ def decode(payload: Payload, size: tuple[int, int]) -> np.ndarray:
     orientation counts where it stands before the pixels; one that is only in XMP is ignored.
     """
     if isinstance(payload, np.ndarray):
-        image = Image.fromarray(np.ascontiguousarray(payload)).convert("RGB")
-    else:
-        with _opened(payload) as file:
-            turn = UPRIGHT.get(_orientation(file))
-            image = _rgb(file if turn is None else file.transpose(turn))
-    height, width = size
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+        return _pixels(Image.fromarray(np.ascontiguousarray(payload)), size)
+    with _opened(payload) as file:
+        turn = UPRIGHT.get(_orientation(file))
+        return _pixels(file if turn is None else file.transpose(turn), size)
+
+
+def _pixels(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    image, (height, width) = _rgb(image), size
+    if image.size != (width, height):  # to the same size would be a copy, and a picture may be a large part of memory
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+class _UnsupportedError(Exception):
+    """A picture that is whole, and of which nobody knows how it should look."""
 
 
 def _opened(payload: bytes | Path) -> Image.Image:
+    if isinstance(payload, Path) and not stat.S_ISREG(payload.stat().st_mode):  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "it is no file")
     image = Image.open(payload if isinstance(payload, Path) else io.BytesIO(payload), formats=FORMATS)
-    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+    pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS or sys.maxsize
+    if pixels > most:
         raise Image.DecompressionBombError
+    if pixels > most // 4 and getattr(image, "is_animated", False):  # whose decoders hold several pictures
+        raise _UnsupportedError(f"it is an animation of more than {most // 4:,} pixels")
+    if max(image.size) > SIDE:
+        raise _UnsupportedError(f"it is {max(image.size):,} pixels long, more than {SIDE:,}")
     return image
 
 
@@ -190,10 +210,10 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise ValueError("floating point values have no known range")
+        raise _UnsupportedError("its values are floating point numbers, of no known range")
     if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        grey = np.clip(np.asarray(image), 0, 65535) >> 8
         image = Image.fromarray(grey.astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # the direct way warns
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nad.errors import NadError, printable
-from nad.models import huggingface
+from nad.models import huggingface, misfit
 from nad.models.card import Card, digest, read_card
 from nad.models.create import create, pixels_of, recorded
 from nad.models.files import Format, located, write
@@ -298,8 +298,9 @@ def _match(
             differing.append(f"{key} is {tensor.dtype}, expected {expected.dtype}")
     kinds = (("missing", missing), ("not known to it", surplus), ("of another shape or type", differing))
     if found := [f"{len(keys)} {kind} ({listed(keys)})" for kind, keys in kinds if keys]:
+        given = {key: tensors[entry.key] for key, entry in layout.items()}
         raise NadError(
             f"{printable(path)} does not fit {printable(name)}: of its keys, {'; '.join(found)}.\n"
-            "Pass the architecture it was trained as with --model"
+            f"{misfit.advice(name, own, given)}"
         )
     return layout, notes

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nad.errors import NadError, printable
-from nad.models import huggingface, zoo
+from nad.models import formats, huggingface, zoo
 
 Format = Literal["safetensors", "pt"]
 
@@ -22,6 +22,8 @@ def located(path: Path) -> Path:
     if path.is_dir():
         files = [path / f"model.{format}" for format in get_args(Format)]
         found = next((file for file in files if file.is_file()), None)
+        if found is None and (path / formats.SAVED_MODEL).is_file():
+            raise NadError(f"{printable(path)} {formats.of_file(path / formats.SAVED_MODEL, b'')}")
         if found is None:
             lacks = f"the folder {printable(path)} holds neither model.safetensors nor model.pt"
             raise NadError(lacks + huggingface.advice(path))
