@@ -16,6 +16,6 @@ def screened(folder: Path) -> str:
         scores, attack = found[name]["scores"], found[name]["attack"]
         easiest, second = (f"{row['class']} {100 * row['reached']:.0f}" for row in scores["rows"][:2])
         named = ", ".join(scores["summary"]["suspicious"]) or "none"
-        spec = f"`{attack}`" if attack else "none"
-        lines.append([name, spec, easiest, second, f"{100 * scores['summary']['median']:.0f}", named])
+        planted = str(attack).partition(":")[0] if attack else "none"
+        lines.append([name, planted, easiest, second, f"{100 * scores['summary']['median']:.0f}", named])
     return grid_of(["network", "attack", "easiest class, %", "second", "median class", "called suspicious"], lines)
