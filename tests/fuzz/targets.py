@@ -30,7 +30,7 @@ def net(classes):
 """
 MADE = "preactresnet18:width=1"  # what the card's weights are of
 _VARYING = re.compile(  # what stands behind these words in an error is the file's own
-    r"(code|calls|archive of|no key|tensor at|numbers at|JSON:|starts with|got|of its keys|first in|has|lacks) .*",
+    r"(code|calls|archive of|no key|tensor at|numbers at|JSON:|starts with|got|of its keys,|first in|has|lacks) .*",
     re.DOTALL,
 )
 RAN = "ran"  # the folder that code in a pickle would make
