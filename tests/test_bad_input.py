@@ -364,6 +364,11 @@ def test_a_clean_fraction_out_of_range(refused: Refused, clean: str, shown: str)
     refused(PURIFY.replace("0.5", clean), f"expected --clean in (0, 1], got {shown}")
 
 
+@pytest.mark.parametrize("budget", ["-1", "nan"])
+def test_a_budget_below_nothing(refused: Refused, budget: str) -> None:
+    refused(f"{PURIFY} --budget {budget}", f"expected --budget of at least 0 minutes, got {budget}")
+
+
 def test_a_clean_fraction_that_is_no_number(refused: Refused) -> None:
     refused(PURIFY.replace("0.5", "half"), "--clean", '"half"')
 

@@ -52,7 +52,7 @@ def test_how_many_classes_there_is_time_for():
     each = 1e-3 * 100 * evidence.EPOCHS * 2
     assert evidence.affordable(look, ground, 3.5 * each, networks=2) == 3
     assert evidence.affordable(look, ground, 0, networks=2) == 0
-    assert evidence.affordable(look, ground, 1e9, networks=2) == evidence.DEEPEST
+    assert evidence.affordable(look, ground, float("inf"), networks=2) == evidence.DEEPEST
 
 
 def test_only_the_asked_classes_are_inverted():

@@ -90,6 +90,20 @@ def test_purify_in_memory_is_the_same_as_from_a_checkpoint(victim, dataset):
     )
     outcome = nad.purify(victim.model, dataset.train.subset(made.indices["clean"]), spec, seed=2)
     assert all(torch.equal(v, made.model.state_dict()[k]) for k, v in outcome.model.state_dict().items())
+    assert set(made.result.evidence) == {"intake", "reported", "pictures", "limits"}, "no budget, no evidence"
+    assert list(made.pictures) == ["attention.png"]
+    assert sum(map(sum, made.result.evidence["reported"])) == made.result.after.acc.of
+
+
+def test_pictures_are_mirrored_only_where_that_means_the_same(victim, dataset):
+    method = [Defense.parse("finetune:lr=0.05,epochs=1,batch=32")]
+    bare, looked = (
+        purify_checkpoint(loaded_from(victim), dataset, method, Run(seed=2), Terms(clean=0.1, budget=budget))[0]
+        for budget in (None, 0)
+    )
+    assert bare.result.configuration["how"]["augment"] == ["crop", "flip"]
+    assert looked.result.configuration["how"]["augment"] == ["crop"], "turn left and turn right are mirror images"
+    assert bare.result.evidence == {}
 
 
 @pytest.mark.real

@@ -25,7 +25,7 @@ WITNESSES = 5  # an index of fewer classes would say nothing
 def affordable(look: Look, ground: Ground, seconds: float, networks: int) -> int:
     """For how many classes triggers can be inverted, in each of `networks`, within `seconds`."""
     each = look.seconds * len(ground.sought) * EPOCHS * networks
-    return max(0, min(int(seconds / each), DEEPEST, len(ground.sought.classes)))
+    return int(max(0.0, min(seconds / each, DEEPEST, len(ground.sought.classes))))
 
 
 def inverted(model: nn.Module, ground: Ground, classes: Sequence[int], run: Run) -> Triggers:

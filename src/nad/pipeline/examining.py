@@ -54,7 +54,7 @@ class Examination:
     budget: float
 
     def __post_init__(self) -> None:
-        if self.budget < 0:
+        if not self.budget >= 0:
             raise NadError(f"expected --budget of at least 0 minutes, got {self.budget:g}")
 
     @cached_property
