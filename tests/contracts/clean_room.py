@@ -72,7 +72,7 @@ def main(clean: str, weights: str, leak: str = "") -> None:
         DEFENSES.create(f"{name}:{text}" if text else name)(model, images, Run(seed=0))
         print("ran", name)
     for name in DETECTORS:
-        quick = {"epochs": 1, "images": 16, "overlays": 2}
+        quick = {"epochs": 1, "images": 16, "overlays": 2, "steps": 2}
         has = {o.name for o in options(DETECTORS[name])}
         detector = DETECTORS.create(f"{name}:" + ",".join(f"{k}={v}" for k, v in quick.items() if k in has))
         detector(model, images, Run(seed=0), images if detector.takes_inputs else None)

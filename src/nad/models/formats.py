@@ -56,7 +56,7 @@ def of_file(path: Path, head: bytes) -> str:
         found = next((f for f in _FORMATS if path.suffix.lower() in f.suffixes), None)
     if found is None:
         return ""
-    start = f" (it starts with {printable(text[:20])!r})" if text[:8].isprintable() else ""
+    start = f" (it starts with {printable(text[:20])!r})" if text and text[:8].isprintable() else ""
     return f"is {found.what} and no PyTorch checkpoint{start}.\n{found.advice}"
 
 
