@@ -6,6 +6,7 @@ from torch import nn
 
 from nad.data.images import ImageSet
 from nad.detection.base import DETECTORS, Detector, Scores
+from nad.errors import NadError
 from nad.inversion import Ground, Universal, screened
 from nad.registry import option
 from nad.runtime import Run
@@ -26,11 +27,13 @@ class UniversalPerturbation(Detector):
     batch: int = option(Universal.batch, "images a step and class")
     reached: float = option(0.5, "part of the images from which on a class is called suspicious")
 
-    def how(self) -> Universal:
-        return Universal(rms=self.rms, steps=self.steps, batch=self.batch)
-
     def __post_init__(self) -> None:
         self.how()
+        if not 0 < self.reached <= 1:
+            raise NadError(f"universal: expected reached in (0, 1], got {self.reached:g}")
+
+    def how(self) -> Universal:
+        return Universal(rms=self.rms, steps=self.steps, batch=self.batch)
 
     def scores(self, model: nn.Module, images: ImageSet, run: Run, inputs: ImageSet | None) -> Scores:
         look = screened(model, Ground.of(images, run), run, self.how())
