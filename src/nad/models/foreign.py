@@ -99,7 +99,7 @@ def _content(path: Path) -> Any:
 
 
 def _safetensors(path: Path, header: int, size: int) -> Any:
-    damaged = f"{printable(path)} {_DAMAGED.format('safetensors file')}"
+    damaged = f"{printable(path)} {_DAMAGED}"
     if header > size - 8:
         raise NadError(f"{damaged}: it declares a header of {header:,} bytes and has {size:,} in all")
     if header > HEADER:
