@@ -77,8 +77,8 @@ def test_it_says_the_numbers_and_what_they_were_measured_on():
     )
     assert text.endswith(str(MEASURED))
     measured = str(Calibration(alarms=Count(1, 20), open=Count(2, 20), named=Count(15, 30)))
-    assert "20 clean networks, of which 1 were called backdoored" in measured
-    assert "95 % interval 1 to 24 %" in measured
+    assert "1 of 20 clean networks called backdoored (false alarms 5 %, 95 % interval 1 to 24 %), 2 left" in measured
+    assert "the right class named for 15 of 30" in measured
 
 
 def test_several_classes_may_be_named():

@@ -74,10 +74,9 @@ class Calibration:
     def __str__(self) -> str:
         low, high = wilson(self.alarms)
         return (
-            f"Measured on {self.alarms.of} clean networks, of which {self.alarms.hits} were called backdoored (false "
-            f"alarms {_percent(self.alarms.rate)}, 95 % interval {100 * low:.0f} to {_percent(high)}) and "
-            f"{self.open.hits} left undecided, and on {self.named.of} backdoored ones, of which the right class was "
-            f"named for {self.named.hits}."
+            f"Measured so far: {self.alarms.hits} of {self.alarms.of} clean networks called backdoored (false alarms "
+            f"{_percent(self.alarms.rate)}, 95 % interval {100 * low:.0f} to {_percent(high)}), {self.open.hits} left "
+            f"undecided; the right class named for {self.named.hits} of {self.named.of} backdoored ones."
         )
 
 
