@@ -27,18 +27,28 @@ def test_scan_prints_a_row_a_class_and_no_verdict(nad, victim, tiny):
 
 
 @pytest.mark.parametrize(("name", "code", "first"), BOTH)
-def test_the_verdict_is_the_exit_status(nad, name, code, first, tmp_path, monkeypatch):
-    monkeypatch.setattr("nad.evidence.EPOCHS", 4)  # what a share decides needs no good patches
-    how = ("--data", "signs", "--clean", 0.1, "--budget", 2)
-    ran = nad("scan", ZOO / name, *how, "--out", tmp_path / "out")
+def test_the_verdict_is_the_exit_status(nad, name, code, first, monkeypatch):
+    monkeypatch.setattr("nad.evidence.DEEPEST", 0)  # inverting takes a minute
+    ran = nad("scan", ZOO / name, "--data", "signs", "--clean", 0.1)
     assert ran.code == code, ran.err
     assert ran.out.startswith(first)
-    assert all(
-        part in ran.out for part in ("deviations above the median", "clean networks", "interval", "seconds of 120")
-    )
+    assert "Screened only: 12 classes, for which no patch was sought." in ran.out
+    said = ("deviations above the median", "clean networks", "interval", "seconds of 600 at most")
+    assert all(part in ran.out for part in said)
+    assert "smallest patch, of the picture" not in ran.out
+
+
+def test_patches_of_the_most_suspicious_classes_are_kept(nad, tmp_path, monkeypatch):
+    monkeypatch.setattr("nad.evidence.DEEPEST", 5)
+    monkeypatch.setattr("nad.evidence.EPOCHS", 1)
+    ran = nad("scan", ZOO / "badnets-signs", "--data", "signs", "--clean", 0.1, "--out", tmp_path / "out")
+    assert ran.code == 10, ran.err
     held = read_json(tmp_path / "out" / "result.json")
     assert (tmp_path / "out" / "triggers.png").read_bytes().startswith(b"\x89PNG")
-    assert (len(held["classes"]), held["screened"], held["inverted"], held["skipped"]) == (12, 12, 12, [])
+    assert (len(held["classes"]), held["screened"], held["inverted"]) == (12, 12, 5)
+    assert sum("anomaly" in row for row in held["classes"]) == 5
+    assert {"mask", "success", "anomaly"} <= set(held["classes"][0]), "of the class of the backdoor"
+    assert held["skipped"] == ["Screened only: 7 classes, for which no patch was sought (it is for 5 at most)."]
 
 
 def test_json_has_the_whole_and_the_same_exit_status(nad, victim, tiny):

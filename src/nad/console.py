@@ -117,15 +117,20 @@ def verdict(found: Verdict, result: dict[str, Any], most: int = 8) -> None:
     out().print(f"[{styles[found.kind]}]{safe(first, 600)}[/]", soft_wrap=True)
     for text in (*rest, MEASURED):
         line(f"  {text}")
-    rows = sorted(result["classes"], key=lambda row: (row.get("reached", -1.0), row.get("anomaly", 0.0)), reverse=True)
+    seen = [row for row in result["classes"] if "reached" in row]
+    rows = sorted(seen, key=lambda row: (row["reached"], row.get("anomaly", 0.0)), reverse=True)
+    inverted = any("mask" in row for row in rows)
+    patch = ("smallest patch, of the picture", "it works on", "anomaly index") if inverted else ()
     table = Table(box=None, pad_edge=False)
     table.add_column("class", overflow="fold")
-    for head in ("sent there by one small change", "smallest patch, of the picture", "it works on", "anomaly index"):
+    for head in ("sent there by one small change", *patch):
         table.add_column(head, justify="right")
     for row in rows[:most]:
         shares = [f"{100 * row[key]:.1f} %" if key in row else "" for key in ("reached", "mask", "success")]
-        table.add_row(safe(row["class"], 40), *shares, f"{row['anomaly']:.1f}" if "anomaly" in row else "")
-    out().print(table)
+        cells = [*shares, f"{row['anomaly']:.1f}" if "anomaly" in row else ""]
+        table.add_row(safe(row["class"], 40), *cells[: 1 + len(patch)])
+    if rows:
+        out().print(table)
     if len(rows) > most:
         line(f"and {len(rows) - most} more classes; --json has all")
     for text in result["skipped"]:

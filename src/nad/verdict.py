@@ -129,8 +129,10 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
 
 def _easiest(measured: "Sequence[_Compared]") -> list[str]:
     """The most suspicious class by either measure."""
-    tops = [max(measured, key=key) for key in (lambda look: look.rate, lambda look: look.index)] if measured else []
-    return [str(look) for place, look in enumerate(tops) if look not in tops[:place]]
+    if not measured:
+        return []
+    easiest, smallest = max(measured, key=lambda look: look.rate), max(measured, key=lambda look: look.index)
+    return [str(easiest)] + ([str(smallest)] if smallest.index > 0 and smallest is not easiest else [])
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,6 @@ def _skipped(classes: int, screened: int, inverted: int) -> list[str]:
     if unseen := classes - screened:
         said.append(f"Not looked at within the budget: {unseen:,} of {classes:,} classes.")
     if left := screened - inverted:
-        deepest = f", for {evidence.DEEPEST} classes at most" if inverted == evidence.DEEPEST else ""
-        said.append(f"Screened only: {left:,} classes, for which no patch was sought{deepest}.")
+        most = f" (it is for {inverted} at most)" if inverted and inverted == evidence.DEEPEST else ""
+        said.append(f"Screened only: {left:,} classes, for which no patch was sought{most}.")
     return said
