@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from nad import console, pipeline
 from nad.data import sources
 from nad.data.classes import read_names
+from nad.data.gallery import unlabelled
 from nad.data.sources import Dataset
 from nad.errors import NadError, printable
 from nad.models.checkpoints import Loaded, load
@@ -27,6 +28,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 flag = Parameter(negative=())
+Read = Callable[[str, tuple[int, int] | None], Dataset]
 
 
 def sets(data: Path | None) -> Path | None:
@@ -71,28 +73,28 @@ class Data:
     size: str | None = None
     "Resize every picture: N or HxW pixels."
 
-    def load(self) -> Dataset:
+    def load(self, read: Read = sources.load) -> Dataset:
         if self.size is None:
-            return sources.load(self.data)
+            return read(self.data, None)
         try:
             high, x, wide = self.size.partition("x")
-            return sources.load(self.data, (int(high), int(wide if x else high)))
+            return read(self.data, (int(high), int(wide if x else high)))
         except ValueError as error:
             if isinstance(error, NadError):
                 raise
             raise NadError(f"expected --size N or HxW, got {printable(self.size)!r}") from error
 
-    def load_for(self, size: tuple[int, int] | None) -> tuple[Dataset, tuple[str, ...]]:
+    def load_for(self, size: tuple[int, int] | None, read: Read = sources.load) -> tuple[Dataset, tuple[str, ...]]:
         """The images at the size that a network was made for, unless --size says another; and what to tell of that."""
         if self.size is not None or size is None:
-            return self.load(), ()
+            return self.load(read), ()
         came = "several sizes"
         with suppress(NadError):  # several sizes, or something that is wrong with them below too
-            given = sources.load(self.data)
+            given = read(self.data, None)
             if given.train.size == size:
                 return given, ()
             came = "{}x{} pixels".format(*given.train.size)
-        resized = sources.load(self.data, size)
+        resized = read(self.data, size)
         return resized, (f"pictures of {came} are resized to {size[0]}x{size[1]}, the network's; --size sets another",)
 
 
@@ -110,10 +112,18 @@ class Network:
     classes: Path | None = None
     "Names of the classes in the order of the network's outputs: a file with one a line, or JSON."
 
-    def load(self, checkpoint: Path, data: Data) -> tuple[Loaded, Dataset]:
-        """The network and the images, made to fit each other."""
+    def load(self, checkpoint: Path, data: Data, labelling: Run | None = None) -> tuple[Loaded, Dataset]:
+        """The network and the images, made to fit each other.
+
+        Args:
+            labelling: how the network labels the images, where no labels are to be read.
+        """
         names = None if self.classes is None else read_names(self.classes)
         loaded = load(checkpoint, self.model, normalise=self.normalise, output=self.output)
+        if labelling:
+            known = names or loaded.names or tuple(map(str, range(loaded.classes)))
+            dataset, told = data.load_for(loaded.size, lambda source, size: unlabelled(source, known, size))
+            return pipeline.labelled(replace(loaded, notes=loaded.notes + told), dataset, labelling)
         dataset, told = data.load_for(loaded.size)
         return pipeline.fitted(replace(loaded, notes=loaded.notes + told), dataset, names)
 

@@ -1,8 +1,9 @@
 """Commands for a checkpoint: purify, evaluate, scan."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from nad import console, pipeline
 from nad.cli.app import Data, How, Network, apart, app, flag
@@ -16,6 +17,8 @@ from nad.pipeline import Intake, Made, attack_on
 from nad.report import dossier
 from nad.results import dumps, new_folder, resolved, write_json
 
+Labels = Literal["given", "model"]
+
 
 @app.command
 def purify(
@@ -27,6 +30,8 @@ def purify(
     clean: float | None = None,
     attack: str | None = None,
     oracle: str | None = None,
+    labels: Labels = "given",
+    stages: str | None = None,
     budget: float = 10,
     format: Format = "safetensors",
     overwrite: Annotated[bool, flag] = False,
@@ -49,6 +54,10 @@ def purify(
         Only for evaluating before and after; no eraser sees it. card is the one that the network's card records.
     oracle
         Retrain with this trigger, which no defender knows: an oracle, and labelled so. card is the network's own.
+    labels
+        model ignores what labels there are and takes the network's own confident answers; a flat folder will do.
+    stages
+        Layers whose attention is compared and distilled, a/b/c, where those found by probing will not do.
     budget
         Minutes for evidence that needs no trigger, before and after; 0 leaves it out.
     format
@@ -63,7 +72,8 @@ def purify(
     apart(out, str(located(checkpoint)), "checkpoint")
     apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) as folder:
-        loaded, dataset = network.load(checkpoint, data)
+        loaded, dataset = network.load(checkpoint, data, run if labels == "model" else None)
+        loaded = replace(loaded, stages=tuple(stages.split("/")) if stages else ())
         judged = attack_on(loaded, attack)
         methods += [Oracle(attack=attack_on(loaded, oracle, "--oracle"))] if oracle else []
         results: list[dict[str, Any]] = []
@@ -97,7 +107,8 @@ def _tell(made: Sequence[Made]) -> None:
     """The table of `purify`, the curve of every choice, and the evidence."""
     before = made[0].result.before
     rows = [("before", before, None)] if before else []
-    console.metrics_table([*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)])
+    shown = [*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)]
+    console.metrics_table(shown, agreement="labels" in made[0].result.evidence)
     for one in made:
         for text in console.curve_lines(one.result.notes):
             console.line(f"{one.result.method}: {text}" if len(made) > 1 else text)
@@ -143,6 +154,7 @@ def scan(
     inputs: str | None = None,
     attack: str | None = None,
     clean: float | None = None,
+    labels: Labels = "given",
     network: Network = Network(),
     how: How = How(),
 ) -> None:
@@ -160,12 +172,14 @@ def scan(
         Instead of --inputs, measure how many triggered test images are flagged; card is the network's own.
     clean
         Fraction of the training split that the detector gets (0.05 where nothing is said).
+    labels
+        model ignores what labels there are and takes the network's own confident answers; a flat folder will do.
     """
     detector = Detector.parse(method)
     if attack and inputs:
         raise NadError("expected --inputs to judge or --attack to measure with, got both")
     with how.run() as run:
-        loaded, dataset = network.load(checkpoint, data)
+        loaded, dataset = network.load(checkpoint, data, run if labels == "model" else None)
         if trigger := attack_on(loaded, attack):
             result = pipeline.detection_rates(loaded, dataset, detector, run, trigger, clean)
         else:
