@@ -238,7 +238,8 @@ def test_the_layers_to_compare_can_be_named(nad, bare, unsplit, tmp_path):
     tuned, distilled = ran.json
     assert tuned["evidence"]["stages"] == ["block1.layer.0", "block3"]
     assert distilled["notes"]["stages"] == distilled["configuration"]["stages"] == ["block1.layer.0", "block3"]
-    assert [p["file"] for p in tuned["evidence"]["pictures"]] == ["attention.png"]
+    with Image.open(tmp_path / "out" / "2-nad" / "attention.png") as drawn:
+        assert drawn.width == pytest.approx(5 * 175, abs=20), "a picture, and two layers before and after"
 
 
 def test_a_folder_of_transformers_from_end_to_end(nad, unsplit, tmp_path):

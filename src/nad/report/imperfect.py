@@ -34,10 +34,10 @@ def self_labelled(path: Path) -> str:
     return grid_of(heads, lines)
 
 
-def _order(condition: str) -> tuple[bool, list[tuple[bool, int, str]]]:
-    """What all others are compared with first, then by name, numbers by their value."""
+def _order(condition: str) -> list[tuple[bool, int, str]]:
+    """By name, numbers by their value."""
     parts = re.findall(r"\d+|\D+", condition)
-    return condition != "clean", [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def _rates(cells: Sequence[dict[str, Any]], when: str) -> str:
