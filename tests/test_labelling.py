@@ -125,3 +125,9 @@ def test_a_scan_of_unlabelled_pictures(nad, victim, flat):
     assert sum(labels["kept"]) + sum(labels["dropped"]) == 100
     assert math.isclose(labels["confidence"], 0.9)
     assert "the attacker's class" in nad(*how).err
+
+
+def test_a_verdict_on_unlabelled_pictures(nad, victim, flat):
+    ran = nad("scan", victim, "--data", flat, "--labels", "model", "--budget", 0.01, "--json")
+    assert ran.code in (0, 10, 11), ran.err
+    assert json.loads(ran.out)["labels"]["from"] == "model"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -112,20 +112,33 @@ class Network:
     classes: Path | None = None
     "Names of the classes in the order of the network's outputs: a file with one a line, or JSON."
 
-    def load(self, checkpoint: Path, data: Data, labelling: Run | None = None) -> tuple[Loaded, Dataset]:
-        """The network and the images, made to fit each other.
-
-        Args:
-            labelling: how the network labels the images, where no labels are to be read.
-        """
-        names = None if self.classes is None else read_names(self.classes)
-        loaded = load(checkpoint, self.model, normalise=self.normalise, output=self.output)
-        if labelling:
-            known = names or loaded.names or tuple(map(str, range(loaded.classes)))
-            dataset, told = data.load_for(loaded.size, lambda source, size: unlabelled(source, known, size))
-            return pipeline.labelled(replace(loaded, notes=loaded.notes + told), dataset, labelling)
+    def load(self, checkpoint: Path, data: Data) -> tuple[Loaded, Dataset]:
+        """The network and the images, made to fit each other."""
+        loaded, names = self._opened(checkpoint)
         dataset, told = data.load_for(loaded.size)
         return pipeline.fitted(replace(loaded, notes=loaded.notes + told), dataset, names)
+
+    def _opened(self, checkpoint: Path) -> tuple[Loaded, tuple[str, ...] | None]:
+        names = None if self.classes is None else read_names(self.classes)
+        return load(checkpoint, self.model, normalise=self.normalise, output=self.output), names
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Labelled(Network):
+    """Options that say of a checkpoint what it does not say itself, and whose labels are taken."""
+
+    labels: Literal["given", "model"] = "given"
+    "model ignores what labels there are and takes the network's own confident answers; a flat folder will do."
+
+    def read(self, checkpoint: Path, data: Data, run: Run) -> tuple[Loaded, Dataset]:
+        """The network and the images, made to fit each other; the labels are those that were asked for."""
+        if self.labels == "given":
+            return self.load(checkpoint, data)
+        loaded, names = self._opened(checkpoint)
+        classes = names or loaded.names or tuple(map(str, range(loaded.classes)))
+        dataset, told = data.load_for(loaded.size, lambda source, size: unlabelled(source, classes, size))
+        return pipeline.labelled(replace(loaded, notes=loaded.notes + told), dataset, run)
 
 
 def apart(out: Path, source: str, what: str) -> None:
