@@ -226,6 +226,22 @@ def test_a_network_with_several_outputs(nad, layers, unsplit):
         assert nad("evaluate", out, "--model", f"{layers}:heads", "--data", unsplit).code == 0
 
 
+def test_the_layers_to_compare_can_be_named(nad, bare, unsplit, tmp_path):
+    how = (bare, "--model", "wrn-10-1", "--normalise", "half", "--data", unsplit, "--budget", 0)
+    ran = nad("purify", *how, "--out", tmp_path / "none", *BOTH, "--stages", "block2/blok3")
+    assert ran.code == 2
+    assert "the network has no layer 'blok3'; it has block3" in ran.err
+    assert not ran.said.startswith("good"), "before anything is looked at"
+    ran = nad("purify", *how, "--out", tmp_path / "none", "--method", "finetune", "--stages", "block2/avgpool")
+    assert "no layer 'avgpool'" in ran.err, "of a method that compares none, the evidence does"
+    ran = nad("purify", *how, "--out", tmp_path / "out", *BOTH, "--stages", "block1.layer.0/block3", "--json")
+    tuned, distilled = ran.json
+    assert tuned["evidence"]["stages"] == ["block1.layer.0", "block3"]
+    assert distilled["notes"]["stages"] == distilled["configuration"]["stages"] == ["block1.layer.0", "block3"]
+    with Image.open(tmp_path / "out" / "2-nad" / "attention.png") as drawn:
+        assert drawn.width == pytest.approx(5 * 175, abs=20), "a picture, and two layers before and after"
+
+
 def test_a_folder_of_transformers_from_end_to_end(nad, unsplit, tmp_path):
     torchvision("models")
     import transformers

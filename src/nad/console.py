@@ -17,6 +17,12 @@ from nad.verdict import MEASURED, Verdict
 
 COLUMNS = {"acc": "accuracy", "acc_nt": "acc. (non-target)", "asr": "ASR", "ra": "recovered acc."}
 
+AGREEMENT = COLUMNS | {
+    "acc": "agreement",
+    "acc_nt": "agreement (non-target)",
+    "ra": "agreement in spite of the trigger",
+}
+
 
 def safe(text: object, limit: int = 200) -> str:
     """Untrusted text without control characters and without rich markup."""
@@ -68,13 +74,17 @@ def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
         yield report
 
 
-def metrics_table(rows: Sequence[tuple[str, Metrics, float | None]], title: str = "") -> None:
-    """Networks and what was measured on them, in percent."""
+def metrics_table(rows: Sequence[tuple[str, Metrics, float | None]], title: str = "", agreement: bool = False) -> None:
+    """Networks and what was measured on them, in percent.
+
+    Args:
+        agreement: whether the labels are the given network's answers, so that nothing is an accuracy.
+    """
     table = Table(title=safe(title) if title else None, title_justify="left")
     table.add_column("network", overflow="fold")
     shown = [n for n in Metrics.NAMES if any(getattr(m, n) is not None for _, m, _ in rows)]
     for name in shown:
-        table.add_column(COLUMNS[name], justify="right")
+        table.add_column(AGREEMENT[name] if agreement else COLUMNS[name], justify="right")
     timed = any(s is not None for *_, s in rows)
     if timed:
         table.add_column("seconds", justify="right")

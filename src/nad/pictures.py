@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,24 +16,26 @@ from nad.attention import Operator, attention_map
 from nad.data.images import ImageSet
 from nad.errors import printable
 from nad.inversion import Triggers
-from nad.models.stages import find_stages, tap
+from nad.models.stages import Stage, find_stages, tap
 from nad.runtime import Run
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 
-def attention_maps(model: nn.Module, pixels: Tensor, run: Run) -> tuple[list[str], Tensor, Tensor]:
+def attention_maps(
+    model: nn.Module, pixels: Tensor, run: Run, stages: Sequence[Stage] = ()
+) -> tuple[list[str], Tensor, Tensor]:
     """A_sum^2 at every stage, and the predictions.
 
     Args:
-        pixels: uint8 (N, 3, H, W).
+        pixels: uint8 (N, 3, H, W). stages: where; found by probing where none is said.
 
     Returns:
         The stages' names; maps fp32 (stages, N, H, W) scaled to 0..1 for each image, at the images' size;
         predicted classes int64 (N,).
     """
-    found = _activations(model, pixels, run)
+    found = _activations(model, pixels, run, stages)
     size = (pixels.shape[2], pixels.shape[3])
     scaled = torch.stack([_grown(attention_map(features), size) for _, features in found])
     return [name for name, _ in found], scaled, _answers(model, pixels, run)
@@ -47,7 +49,12 @@ def png(draw: Callable[[BinaryIO], None]) -> bytes:
 
 
 def attention_figure(
-    clean: ImageSet, triggered: Tensor | None, networks: Mapping[str, nn.Module], path: Path | BinaryIO, run: Run
+    clean: ImageSet,
+    triggered: Tensor | None,
+    networks: Mapping[str, nn.Module],
+    path: Path | BinaryIO,
+    run: Run,
+    stages: Sequence[Stage] = (),
 ) -> None:
     """Draw each image clean and triggered, and the attention of each network on both, one row a picture.
 
@@ -55,11 +62,11 @@ def attention_figure(
         clean: a few images with their true labels.
         triggered: uint8, the same images with the trigger; None where nobody knows it.
         networks: by the name to print, such as before and after.
-        path: the PNG to write.
+        path: the PNG to write. stages: of every network; found by probing where none is said.
     """
     kinds = [clean.pixels[torch.arange(len(clean))], *([] if triggered is None else [triggered])]
     pixels = torch.stack(kinds, 1).flatten(0, 1)  # clean, triggered, clean, ...
-    found = {name: attention_maps(model, pixels, run) for name, model in networks.items()}
+    found = {name: attention_maps(model, pixels, run, stages) for name, model in networks.items()}
     columns = 1 + sum(len(names) for names, _, _ in found.values())
     figure, axes = plt.subplots(len(pixels), columns, figsize=(1.35 * columns, 1.62 * len(pixels)), squeeze=False)
     try:
@@ -68,13 +75,13 @@ def attention_figure(
             title = "" if triggered is None else "triggered" if row % 2 else "clean"
             _panel(axes[row][0], image, title, _name(clean, truth))
             column = 1
-            for name, (stages, maps, predicted) in found.items():
+            for name, (names, maps, predicted) in found.items():
                 answer = int(predicted[row])
-                for stage, attention in zip(stages, maps[:, row].numpy()):
+                for stage, attention in zip(names, maps[:, row].numpy()):
                     title = f"{name}\n{stage}" if row == 0 else ""
                     _panel(axes[row][column], image, title, "", attention)
                     column += 1
-                middle = axes[row][column - (len(stages) + 1) // 2]
+                middle = axes[row][column - (len(names) + 1) // 2]
                 colour = "#1a7f37" if answer == truth else "#cf222e"
                 middle.set_xlabel(f"says: {_name(clean, answer)}", fontsize=8, color=colour, labelpad=3)
         figure.tight_layout(pad=0.5)
@@ -193,12 +200,12 @@ def operator_figure(triggered: Tensor, networks: Mapping[str, nn.Module], path: 
         plt.close(figure)
 
 
-def _activations(model: nn.Module, pixels: Tensor, run: Run) -> list[tuple[str, Tensor]]:
+def _activations(model: nn.Module, pixels: Tensor, run: Run, stages: Sequence[Stage] = ()) -> list[tuple[str, Tensor]]:
     """Name and activation, fp32 (N, C, H, W) on the CPU, of every stage."""
     device = run.torch_device
     model.to(device).eval()
     x = pixels.to(device).float() / 255
-    stages = find_stages(model, x[:1])
+    stages = stages or find_stages(model, x[:1])
     with torch.no_grad(), tap(model, stages) as taps:
         model(x)
         return [(stage.name, taps[stage.name].float().cpu()) for stage in stages]

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from nad.attention import distances, distillation_loss, normalised_difference, reduced
@@ -323,6 +324,15 @@ def test_the_teacher_never_sees_what_nad_holds_out_while_it_chooses(model, image
 def test_bad_input(model, images, spec, message):
     with pytest.raises(NadError, match=message):
         quick(f"{spec},lr=0.01" + ("" if "batch" in spec else ",batch=32"))(model, images, RUN)
+
+
+def test_one_live_stage_is_too_few_unless_it_is_named(images):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 12))
+    with pytest.raises(NadError, match=r"found one live stage, 1, .* --stages a/b/c\nlayers with feature maps: 0, 1$"):
+        find_taps(model, model, images, RUN, "sum", 2.0)
+    assert [s.name for s in find_taps(model, model, images, RUN, "sum", 2.0, ["1"]).student] == ["1"]
+    with pytest.raises(NadError, match=r"carries no signal: 2 .*, --stages a/b/c"):
+        find_taps(model, model, images, RUN, "sum", 2.0, ["1", "2"])
 
 
 def test_a_card_may_not_name_a_teacher_file():

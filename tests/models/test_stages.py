@@ -540,6 +540,16 @@ def test_a_named_layer() -> None:
     )
 
 
+def test_a_layer_is_named_as_in_the_network_itself() -> None:
+    inner = WideResNet(10, 1, 10)
+    model = Normalized(inner, [0.5] * 3, [0.5] * 3)
+    found = stage(model, pictures(32), "block2")
+    assert found == stage(inner, pictures(32), "block2")
+    with tap(model, [found]) as seen:
+        model(pictures(32))
+    assert seen["block2"].shape[1:] == (32, 16, 16)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -2,17 +2,18 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from nad import console, pipeline
 from nad.data import sources
 from nad.data.classes import read_names
+from nad.data.gallery import unlabelled
 from nad.data.sources import Dataset
 from nad.errors import NadError, printable
 from nad.models.checkpoints import Loaded, load
@@ -27,6 +28,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 flag = Parameter(negative=())
+Read = Callable[[str, tuple[int, int] | None], Dataset]
 
 
 def sets(data: Path | None) -> Path | None:
@@ -71,28 +73,28 @@ class Data:
     size: str | None = None
     "Resize every picture: N or HxW pixels."
 
-    def load(self) -> Dataset:
+    def load(self, read: Read = sources.load) -> Dataset:
         if self.size is None:
-            return sources.load(self.data)
+            return read(self.data, None)
         try:
             high, x, wide = self.size.partition("x")
-            return sources.load(self.data, (int(high), int(wide if x else high)))
+            return read(self.data, (int(high), int(wide if x else high)))
         except ValueError as error:
             if isinstance(error, NadError):
                 raise
             raise NadError(f"expected --size N or HxW, got {printable(self.size)!r}") from error
 
-    def load_for(self, size: tuple[int, int] | None) -> tuple[Dataset, tuple[str, ...]]:
+    def load_for(self, size: tuple[int, int] | None, read: Read = sources.load) -> tuple[Dataset, tuple[str, ...]]:
         """The images at the size that a network was made for, unless --size says another; and what to tell of that."""
         if self.size is not None or size is None:
-            return self.load(), ()
+            return self.load(read), ()
         came = "several sizes"
         with suppress(NadError):  # several sizes, or something that is wrong with them below too
-            given = sources.load(self.data)
+            given = read(self.data, None)
             if given.train.size == size:
                 return given, ()
             came = "{}x{} pixels".format(*given.train.size)
-        resized = sources.load(self.data, size)
+        resized = read(self.data, size)
         return resized, (f"pictures of {came} are resized to {size[0]}x{size[1]}, the network's; --size sets another",)
 
 
@@ -112,10 +114,31 @@ class Network:
 
     def load(self, checkpoint: Path, data: Data) -> tuple[Loaded, Dataset]:
         """The network and the images, made to fit each other."""
-        names = None if self.classes is None else read_names(self.classes)
-        loaded = load(checkpoint, self.model, normalise=self.normalise, output=self.output)
+        loaded, names = self._opened(checkpoint)
         dataset, told = data.load_for(loaded.size)
         return pipeline.fitted(replace(loaded, notes=loaded.notes + told), dataset, names)
+
+    def _opened(self, checkpoint: Path) -> tuple[Loaded, tuple[str, ...] | None]:
+        names = None if self.classes is None else read_names(self.classes)
+        return load(checkpoint, self.model, normalise=self.normalise, output=self.output), names
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Labelled(Network):
+    """Options that say of a checkpoint what it does not say itself, and whose labels are taken."""
+
+    labels: Literal["given", "model"] = "given"
+    "model ignores what labels there are and takes the network's own confident answers; a flat folder will do."
+
+    def read(self, checkpoint: Path, data: Data, run: Run) -> tuple[Loaded, Dataset]:
+        """The network and the images, made to fit each other; the labels are those that were asked for."""
+        if self.labels == "given":
+            return self.load(checkpoint, data)
+        loaded, names = self._opened(checkpoint)
+        classes = names or loaded.names or tuple(map(str, range(loaded.classes)))
+        dataset, told = data.load_for(loaded.size, lambda source, size: unlabelled(source, classes, size))
+        return pipeline.labelled(replace(loaded, notes=loaded.notes + told), dataset, run)
 
 
 def apart(out: Path, source: str, what: str) -> None:

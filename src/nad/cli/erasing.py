@@ -1,11 +1,12 @@
 """Commands for a checkpoint: purify, evaluate."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from nad import console, pipeline
-from nad.cli.app import Data, How, Network, apart, app, flag
+from nad.cli.app import Data, How, Labelled, Network, apart, app, flag
 from nad.defenses import Defense
 from nad.errors import NadError
 from nad.models.checkpoints import Loaded
@@ -26,10 +27,11 @@ def purify(
     clean: float | None = None,
     attack: str | None = None,
     oracle: str | None = None,
+    stages: str | None = None,
     budget: float = BUDGET,
     format: Format = "safetensors",
     overwrite: Annotated[bool, flag] = False,
-    network: Network = Network(),
+    network: Labelled = Labelled(),
     how: How = How(),
 ) -> None:
     """Erase a backdoor from a checkpoint with clean images.
@@ -48,6 +50,8 @@ def purify(
         Only for evaluating before and after; no eraser sees it. card is the one that the network's card records.
     oracle
         Retrain with this trigger, which no defender knows: an oracle, and labelled so. card is the network's own.
+    stages
+        Layers whose attention is compared and distilled, a/b/c, where those found by probing will not do.
     budget
         Minutes for evidence that needs no trigger, before and after; 0 leaves it out.
     format
@@ -62,7 +66,8 @@ def purify(
     apart(out, str(located(checkpoint)), "checkpoint")
     apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) as folder:
-        loaded, dataset = network.load(checkpoint, data)
+        loaded, dataset = network.read(checkpoint, data, run)
+        loaded = replace(loaded, stages=tuple(stages.split("/")) if stages else ())
         judged = attack_on(loaded, attack)
         methods += [Oracle(attack=attack_on(loaded, oracle, "--oracle"))] if oracle else []
         results: list[dict[str, Any]] = []
@@ -96,7 +101,8 @@ def _tell(made: Sequence[Made]) -> None:
     """The table of `purify`, the curve of every choice, and the evidence."""
     before = made[0].result.before
     rows = [("before", before, None)] if before else []
-    console.metrics_table([*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)])
+    shown = [*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)]
+    console.metrics_table(shown, agreement="labels" in made[0].result.evidence)
     for one in made:
         for text in console.curve_lines(one.result.notes):
             console.line(f"{one.result.method}: {text}" if len(made) > 1 else text)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from nad import console, pipeline
-from nad.cli.app import Data, How, Network, apart, app, flag
+from nad.cli.app import Data, How, Labelled, apart, app, flag
 from nad.cli.erasing import say
 from nad.detection import Detector
 from nad.errors import NadError
@@ -29,7 +29,7 @@ def scan(
     budget: float | None = None,
     out: Path | None = None,
     overwrite: Annotated[bool, flag] = False,
-    network: Network = Network(),
+    network: Labelled = Labelled(),
     how: How = How(),
 ) -> int:
     """Look for a backdoor without knowing the trigger.
@@ -70,7 +70,7 @@ def _verdict(
     data: Data,
     terms: tuple[float | None, float],
     kept: tuple[Path | None, bool],
-    network: Network,
+    network: Labelled,
     how: How,
 ) -> int:
     out, overwrite = kept
@@ -78,7 +78,7 @@ def _verdict(
         apart(out, str(located(checkpoint)), "checkpoint")
         apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) if out else nullcontext() as folder:
-        loaded, dataset = network.load(checkpoint, data)
+        loaded, dataset = network.read(checkpoint, data, run)
         found = pipeline.suspect_checkpoint(loaded, dataset, run, *terms)
         if folder:
             found.write(folder)
@@ -97,7 +97,7 @@ def _scores(
     data: Data,
     detector: Detector,
     asked: tuple[str | None, str | None, float | None],
-    network: Network,
+    network: Labelled,
     how: How,
 ) -> None:
     inputs, attack, clean = asked
@@ -105,7 +105,7 @@ def _scores(
         raise NadError("expected --inputs to judge or --attack to measure with, got both")
     result: dict[str, Any]
     with how.run() as run:
-        loaded, dataset = network.load(checkpoint, data)
+        loaded, dataset = network.read(checkpoint, data, run)
         if trigger := attack_on(loaded, attack):
             result = pipeline.detection_rates(loaded, dataset, detector, run, trigger, clean)
         else:

@@ -1,6 +1,7 @@
 """Pictures without labels: one, a folder of them at any depth, or what a data source holds."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -8,7 +9,8 @@ import torch
 from nad.data import sources
 from nad.data.decoding import EncodedImages
 from nad.data.folders import PICTURE_ENDINGS, Files, pictures
-from nad.data.images import Pixels
+from nad.data.images import ImageSet, Pixels
+from nad.data.sources import Dataset
 from nad.errors import NadError, printable
 
 
@@ -18,6 +20,28 @@ class Gallery:
 
     pixels: Pixels | torch.Tensor
     names: tuple[str, ...]
+
+
+def unlabelled(source: str, classes: Sequence[str], size: tuple[int, int] | None = None) -> Dataset:
+    """The pictures of a folder at any depth, or of a data source with its splits, with labels that mean nothing.
+
+    Args:
+        classes: the names that the labels will have.
+
+    Raises:
+        NadError: a source that holds no pictures, or cannot be loaded.
+    """
+    root = Path(source).expanduser()
+    if source not in sources.NAMES and root.is_dir() and (own := tuple(pictures(root))):
+        name = printable(root.resolve().name) or "images"
+        pixels = EncodedImages.open(Files(str(root), own), size)
+        return Dataset(name, ImageSet(pixels, torch.zeros(len(own), dtype=torch.int64), tuple(classes), name), None)
+    found = sources.load(source, size)
+
+    def stripped(images: ImageSet) -> ImageSet:
+        return replace(images, labels=torch.zeros_like(images.labels), classes=tuple(classes))
+
+    return Dataset(found.name, stripped(found.train), stripped(found.test) if found.test else None)
 
 
 def gallery(source: str, size: tuple[int, int]) -> Gallery:

@@ -15,6 +15,7 @@ from nad.data import arrays, downloads, folders, parquet, synthetic
 from nad.data.arrays import Arrays
 from nad.data.decoding import EncodedImages, Raw
 from nad.data.images import RESIDENT_BYTES, ImageSet
+from nad.data.labelling import Labelling
 from nad.errors import NadError, printable
 from nad.registry import close
 
@@ -33,12 +34,14 @@ class Dataset:
 
     Args:
         numbered: whether the source itself numbers its classes; False for class folders, which are only sorted.
+        labelling: how the labels came from a network; None where they are the source's.
     """
 
     name: str
     train: ImageSet
     test: ImageSet | None
     numbered: bool = True
+    labelling: Labelling | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

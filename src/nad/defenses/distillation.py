@@ -13,10 +13,11 @@ from nad.data.images import ImageSet
 from nad.errors import NadError, printable
 from nad.guard import signals
 from nad.models.forward import evaluating
-from nad.models.stages import Stage, find_stages, stage, tap
+from nad.models.stages import Stage, find_stages, maps, stage, tap
 from nad.runtime import Run
 from nad.training import Step
 
+LEAST = 2  # live stages that probing has to find; a user may name a single one
 DEEPEST, SHALLOWER = 15.625, (4.0, 8.0)  # the released 1000, 1000 and 500 on WRN maps at 32 pixels, see `base_betas`
 
 
@@ -81,7 +82,7 @@ def find_taps(
         weights: where given, one a stage or one for all; a tap of weight 0 is neither checked nor measured.
 
     Raises:
-        NadError: a named tap that is dead, no live tap at all, stages that cannot be paired.
+        NadError: a named tap that is dead, fewer than two live ones found, stages that cannot be paired.
     """
     device = run.torch_device
     model.to(device)
@@ -98,7 +99,13 @@ def find_taps(
     if dead and (names or len(dead) == len(found)):
         which = "the tap" if names else "every stage that was found"
         raise NadError(
-            f"{which} carries no signal: {'; '.join(printable(s) for s in dead)}; name other layers, stages=a/b/c"
+            f"{which} carries no signal: {'; '.join(printable(s) for s in dead)}; name other layers, --stages a/b/c"
+        )
+    if not names and len(own) - len(dead) < LEAST:
+        live = ", ".join(s.name for s in own if s.name not in {d.stage for d in dead})
+        raise NadError(
+            f"found one live stage, {printable(live)}, and {LEAST} are the least to compare. Name the layers, or this "
+            f"one alone: --stages a/b/c\nlayers with feature maps: {printable(', '.join(maps(model, x[:2])), 400)}"
         )
     keep = [i for i in range(len(own)) if i not in found or not found[i].dead]
     own, others = tuple(own[i] for i in keep), tuple(others[i] for i in keep)

@@ -51,6 +51,7 @@ class Loaded:
     source: Mapping[str, str] = field(default_factory=dict)  # name and sha256 of the file
     size: tuple[int, int] | None = None  # of the images it was made for, if anybody says it
     names: tuple[str, ...] = ()  # of the classes, in the order of the outputs, if anybody says them
+    stages: tuple[str, ...] = ()  # layers to compare, where the user names them; else they are found by probing
     computed: Mapping[str, Tensor] = field(default_factory=dict)  # of the file, which the network makes by itself
     companions: Mapping[str, bytes] = field(default_factory=dict)  # files that belong beside the weights, by name
 

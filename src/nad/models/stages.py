@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from nad.errors import NadError, printable
 from nad.models.forward import evaluating
+from nad.models.normalize import unwrap
 
 _LEAST_POSITIONS = 4  # a normalised map of one position is constant, and of two or three nearly so
 _MOST_EXTRA_TOKENS = 16  # class, distillation and register tokens
@@ -72,7 +73,7 @@ def find_stages(model: nn.Module, example: Tensor, limit: int = 4) -> tuple[Stag
     if not stages:
         raise NadError(
             f"found no feature map of at least {_LEAST_POSITIONS} positions in {type(model).__name__} for images of "
-            f"{example.shape[2]}x{example.shape[3]}. Use larger images, or name the layers to tap."
+            f"{example.shape[2]}x{example.shape[3]}. Use larger images, or name the layers to tap: --stages a/b/c"
         )
     return stages
 
@@ -94,6 +95,12 @@ def stage(model: nn.Module, example: Tensor, name: str) -> Stage:
             f"(N, tokens, C), got {calls[-1].shape or 'no tensor'}"
         )
     return replace(found, name=name)
+
+
+def maps(model: nn.Module, example: Tensor) -> list[str]:
+    """The layers that could be named instead: those whose output is a map of at least four positions, by depth."""
+    found = [call.stage for call in _probe(model, example) if call.last]
+    return [s.name for s in found if s and s.name and s.positions >= _LEAST_POSITIONS]
 
 
 @contextmanager
@@ -124,8 +131,8 @@ def tap(model: nn.Module, stages: Iterable[Stage]) -> Iterator[dict[str, Tensor]
 
 
 def _layer(model: nn.Module, name: str) -> nn.Module:
-    layers = dict(model.named_modules(remove_duplicate=False))
-    if name not in layers:
+    around, inside = (dict(m.named_modules(remove_duplicate=False)) for m in (model, unwrap(model)))
+    if name not in (layers := inside | around):  # a user knows the names without our wrappers
         close = get_close_matches(name, layers) or [known for known, _ in model.named_children()]
         raise NadError(f"the network has no layer {printable(name)!r}; it has {printable(', '.join(close))}")
     return layers[name]

@@ -5,6 +5,7 @@ from nad.pipeline.examining import BUDGET
 from nad.pipeline.fitting import fitted
 from nad.pipeline.intake import Intake
 from nad.pipeline.judging import attack_on, evaluate_checkpoint
+from nad.pipeline.labelling import labelled
 from nad.pipeline.made import Made, loaded_from
 from nad.pipeline.poisoning import poison, shown
 from nad.pipeline.scanning import detection_rates, scan_checkpoint
@@ -22,6 +23,7 @@ __all__ = [
     "detection_rates",
     "evaluate_checkpoint",
     "fitted",
+    "labelled",
     "loaded_from",
     "poison",
     "purify",

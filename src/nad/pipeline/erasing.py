@@ -11,6 +11,7 @@ from nad.attacks.base import Attack
 from nad.data.images import ImageSet
 from nad.data.sources import Dataset
 from nad.defenses.base import Defense, Outcome
+from nad.defenses.staged import staged
 from nad.defenses.unflipped import unflipped
 from nad.evaluation import evaluate, evaluated_once
 from nad.models.card import Card
@@ -92,8 +93,10 @@ def purify_checkpoint(
     parts = defended(dataset, run.seed, terms.clean)
     before = evaluated_once(loaded.model, parts.test, terms.attack, run)
     examination = None
+    if loaded.stages:
+        methods = [staged(method, loaded.stages) for method in methods]
     if terms.budget is not None:
-        examination = Examination(loaded.model, parts, run, terms.budget)
+        examination = Examination(loaded.model, parts, run, terms.budget, loaded.stages, dataset.labelling)
         terms.told(examination.intake)
         methods = methods if examination.intake.flips else [unflipped(method) for method in methods]
     made = []

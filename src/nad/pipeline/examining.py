@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nad import evidence
+from nad.data.labelling import RISK, Labelling
+from nad.defenses.base import working_copy
+from nad.defenses.distillation import find_taps
 from nad.errors import NadError
 from nad.inversion import Ground, Look, Triggers, screened
 from nad.models.stages import Stage, find_stages
@@ -45,24 +48,37 @@ class Examination:
     Args:
         given: the network as it came. parts: clean images for evidence, and others for the reported accuracy.
         budget: minutes that the evidence may take, about; what it does not suffice for is left out and said.
+        named: layers whose attention is compared; found by probing where none is said.
+        labelling: how the labels came from the network, if they did.
     """
 
     given: nn.Module
     parts: Parts
     run: Run
     budget: float
+    named: tuple[str, ...] = ()
+    labelling: Labelling | None = None
 
     def __post_init__(self) -> None:
         if not self.budget >= 0:
             raise NadError(f"expected --budget of at least 0 minutes, got {self.budget:g}")
+        if self.named:
+            self.stages  # noqa: B018  what is wrong with them is said before anything is done
 
     @cached_property
     def intake(self) -> Intake:
-        return intake(self.given, self.parts.train, self.run)
+        return intake(self.given, self.parts.train, self.run, own=self.labelling is not None)
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """Where attention is compared; nowhere in a network without feature maps."""
+        """Where attention is compared; nowhere in a network without feature maps.
+
+        Raises:
+            NadError: a named layer that is none, gives no map, or carries no signal.
+        """
+        if self.named:
+            model = working_copy(self.given)
+            return find_taps(model, model, self.parts.train, self.run, "sum", 2.0, self.named).student
         first = self.parts.train.pixels[torch.arange(1)].to(self.run.torch_device).float() / 255
         try:
             return find_stages(self.given.to(self.run.torch_device), first)
@@ -96,6 +112,7 @@ class Examination:
         said: dict[str, Any] = {
             "intake": self.intake.to_json() | self._named(),
             "reported": self._reported(purified),
+            "stages": [stage.name for stage in self.stages],
         }
         pictures = {}
         if self.stages:
@@ -104,7 +121,10 @@ class Examination:
             found, patches = self._evidence(purified)
             said, pictures = said | found, pictures | patches
         shown = [{"file": name} | DESCRIBED[name] for name in pictures]
-        return said | {"pictures": shown, "limits": [*self._skipped(), *LIMITS]}, pictures
+        if self.labelling:
+            said |= {"labels": self.labelling.to_json()}
+        limits = [*self._skipped(), *([RISK] if self.labelling else []), *LIMITS]
+        return said | {"pictures": shown, "limits": limits}, pictures
 
     def _evidence(self, purified: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:
         look = screened(purified, self.ground, self.run, classes=self.look.suspicious)
@@ -129,7 +149,7 @@ class Examination:
         rows = torch.randperm(len(test), generator=self.run.generator("picture"))[:PICTURED]
         networks = {"before": self.given, "after": purified}
         few = test.subset(rows).decoded()
-        return png(lambda file: attention_figure(few, None, networks, file, self.run))
+        return png(lambda file: attention_figure(few, None, networks, file, self.run, self.stages))
 
     def _named(self) -> dict[str, Any]:
         sizes = {"given": len(self.parts.train) + len(self.parts.test), "reported": len(self.parts.test)}

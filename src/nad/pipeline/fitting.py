@@ -32,12 +32,21 @@ def fitted(loaded: Loaded, dataset: Dataset, names: Sequence[str] | None = None)
             that can be the answer.
     """
     dataset, told = _by_name(loaded, dataset, names)
-    out = given(loaded.model, dataset.train.pixels[torch.arange(1)], loaded.architecture)
+    return answering(replace(loaded, notes=loaded.notes + told), dataset.train), dataset
+
+
+def answering(loaded: Loaded, images: ImageSet) -> Loaded:
+    """The network with one output as its answer.
+
+    Raises:
+        NadError: several that can be the answer, or none.
+    """
+    out = given(loaded.model, images.pixels[torch.arange(1)], loaded.architecture)
     if isinstance(out, Tensor):
-        return replace(loaded, notes=loaded.notes + told), dataset
+        return loaded
     output = only(out, 1, loaded.classes)
-    told = (*told, f"the network gives several outputs, of which {printable(output)} is taken; --output sets another")
-    return _taking(replace(loaded, notes=loaded.notes + told), output), dataset
+    told = f"the network gives several outputs, of which {printable(output)} is taken; --output sets another"
+    return _taking(replace(loaded, notes=(*loaded.notes, told)), output)
 
 
 def trainable(loaded: Loaded, images: ImageSet) -> Loaded:

@@ -66,18 +66,20 @@ class Intake:
         }
 
 
-def intake(model: nn.Module, images: ImageSet, run: Run) -> Intake:
+def intake(model: nn.Module, images: ImageSet, run: Run, own: bool = False) -> Intake:
     """Look at a network and at the clean images; changes neither.
 
     Args:
         images: the clean images that a method will get.
+        own: whether the labels are the network's own answers, of which nothing is learned of how it reads pictures.
     """
     labels = images.labels.cpu()
     answers = predictions(model, images, run)
     right = answers == labels
     mirrored = predictions(_Read(model, axis=3), images, run) == labels
-    tried = list(_alternatives(model, images, run))
-    found = [*_accuracy(right, tried, answers, images), *_amount(images), *_same(images)]
+    tried = [] if own else list(_alternatives(model, images, run))
+    read = [] if own else _accuracy(right, tried, answers, images)
+    found = [*read, *_amount(images), *_same(images)]
     whole = Intake(_hits(right), _hits(mirrored), tuple(images.counts()), tuple(found), tuple(tried))
     return whole if whole.flips else replace(whole, findings=(*whole.findings, _handed(whole)))
 

@@ -47,7 +47,8 @@ def scan_checkpoint(
     scores = detector(loaded.model, images, run, asked).to_json()
     for row, name in zip(scores["rows"], names):
         row["input"] = name
-    return _described(detector, images, run) | {"seconds": time.perf_counter() - began, "scores": scores}
+    labels = {"labels": dataset.labelling.to_json()} if dataset.labelling else {}
+    return _described(detector, images, run) | labels | {"seconds": time.perf_counter() - began, "scores": scores}
 
 
 def detection_rates(

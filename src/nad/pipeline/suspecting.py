@@ -73,6 +73,7 @@ def suspect_checkpoint(
         "data": {"clean": {"name": images.name, "count": len(images), "fingerprint": images.fingerprint}},
         "run": run.describe(),
         "versions": versions(),
+        **({"labels": dataset.labelling.to_json()} if dataset.labelling else {}),
     }
     names = {label: images.classes[label] for label in classes[:PATCHES]}
     drawn = {"triggers.png": png(lambda file: patch_figure({"given": found}, names, file))} if found else {}

@@ -20,6 +20,7 @@ from nad.registry import close
 from nad.report import erasing, networks, scans
 from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
+from nad.report.imperfect import imperfect, self_labelled
 from nad.report.rendering import choices, compared, grid_of, markdown
 from nad.report.screening import screened
 from nad.report.summary import summary
@@ -51,6 +52,8 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "spread": lambda store: networks.spread(store.zoo),
     "search": lambda store: networks.by_setting(store.results / "search"),
     "screening": lambda store: screened(store.results / "screening"),
+    "imperfect": lambda store: imperfect(store.results / "imperfect"),
+    "own-labels": lambda store: self_labelled(store.results / "labelling.json"),
     "scans": lambda store: scans.by_network(store.results / "scans"),
     "scan rates": lambda store: scans.rates(store.results / "scans"),
     "scan roc": lambda store: scans.roc(store.results / "scans"),

@@ -43,12 +43,13 @@ def of(piece: Piece) -> list[Block]:
 def intake(piece: Piece) -> Block:
     """What was found before anything was changed."""
     found = piece.evidence.get("intake") or {}
+    told = _clean_set(found, piece.evidence.get("labels") or {})
     findings = [
         Statement(f["level"] if f["level"] in LEVELS else "note", str(f["text"])) for f in found.get("findings") or []
     ]
     return Block(
         "Before anything was changed",
-        said=[*([Statement("note", text)] if (text := _clean_set(found)) else []), *findings],
+        said=[*([Statement("note", told)] if told else []), *findings],
         tables=[table] if (table := _alternatives(found)) else [],
     )
 
@@ -78,15 +79,17 @@ def _blocks(piece: Piece) -> Iterator[Block]:
 
 def _accuracy(piece: Piece) -> Block:
     known, (pairs, unseen) = tables.known_trigger(piece), by_class(piece)
-    whole = [tables.accuracy(piece), *([known] if known else [])]
+    whole, title = [tables.accuracy(piece), *([known] if known else [])], piece.score.capitalize()
     if not pairs:
-        return Block("Accuracy", tables=whole)
+        return Block(title, tables=whole)
     text = (
-        f"{several(unseen, 'class has', 'classes have')} no picture to report on: nothing is known of their accuracy."
+        f"{several(unseen, 'class has', 'classes have')} no picture to report on: nothing is known of their "
+        f"{piece.score}."
     )
     said = [Statement("warning", text)] if unseen else []
     worst = charts.worst(pairs)[: charts.MOST]
-    return Block("Accuracy", said, plots=[charts.accuracies(pairs)], tables=whole, folded=[tables.classes(worst)])
+    plots, folded = [charts.accuracies(pairs, piece.score)], [tables.classes(worst, piece.score)]
+    return Block(title, said, plots=plots, tables=whole, folded=folded)
 
 
 def _evidence(piece: Piece) -> Block:
@@ -107,7 +110,7 @@ def _distances(piece: Piece) -> Block:
     return Block("How far the network moved", [Statement("note", text)] if text else [], plots=charts.distances(piece))
 
 
-def _clean_set(found: dict[str, Any]) -> str:
+def _clean_set(found: dict[str, Any], labels: dict[str, Any]) -> str:
     lines = []
     if images := found.get("images"):
         aside = f"{images['reported']:,} of them were set aside to report on"
@@ -117,7 +120,9 @@ def _clean_set(found: dict[str, Any]) -> str:
         missing = [quoted(str(name)) for name, count in zip(names, counts) if not count]
         lines.append(f"{several(len(counts), 'class', 'classes')}, {min(counts):,} to {max(counts):,} pictures each.")
         lines += [f"No picture of {listed(missing)}."] if missing else []
-    if right := found.get("accuracy"):
+    if labels:
+        lines.append(f"They were {labels['told']}.")
+    elif right := found.get("accuracy"):
         lines.append(f"The network as given answered {within(Count(*right))} of the pictures right.")
     return " ".join(lines)
 

@@ -51,8 +51,8 @@ MEASURES = (
 )
 
 
-def accuracies(pairs: Sequence[Pair]) -> Picture:
-    """Accuracy of each class, or of those that lost most."""
+def accuracies(pairs: Sequence[Pair], score: str) -> Picture:
+    """Accuracy of each class, or of those that lost most; `score` is what it is called."""
     shown, rest = worst(pairs)[:MOST], worst(pairs)[MOST:]
     rows = []
     for pair in shown:
@@ -65,10 +65,9 @@ def accuracies(pairs: Sequence[Pair]) -> Picture:
         note = f"The {MOST} that lost most; {several(len(rest), 'more class', 'more classes')} changed by {span}."
     sizes = sorted(pair.after.of for pair in pairs)
     note += f" The thin line is the 95\u00a0% interval after. Pictures of a class: {_span(sizes)}."
-    alt = f"Accuracy of {several(len(pairs), 'class', 'classes')} before and after; most was lost by {listed(spoken)}."
-    return drawn(
-        lambda axis: dumbbells(axis, rows, "accuracy (%)", {}), height(len(rows)), "Accuracy of each class", alt, note
-    )
+    lost, title = f"before and after; most was lost by {listed(spoken)}", f"{score.capitalize()} of each class"
+    alt = f"{score.capitalize()} of {several(len(pairs), 'class', 'classes')} {lost}."
+    return drawn(lambda axis: dumbbells(axis, rows, f"{score} (%)", {}), height(len(rows)), title, alt, note)
 
 
 def worst(pairs: Sequence[Pair]) -> list[Pair]:

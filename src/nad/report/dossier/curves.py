@@ -40,9 +40,9 @@ def choices(piece: Piece) -> list[Picture]:
     plots = []
     for name, note in notes(piece.result.get("notes") or {}):
         if note.get("curve"):
-            plots.append(_curve(name, note))
+            plots.append(_curve(name, note, piece.score))
         elif note.get("accuracies"):
-            plots.append(_stopping(name, note))
+            plots.append(_stopping(name, note, piece.score))
     return plots
 
 
@@ -65,7 +65,7 @@ def training(piece: Piece) -> list[Picture]:
     ]
 
 
-def _curve(name: str, note: dict[str, Any]) -> Picture:
+def _curve(name: str, note: dict[str, Any], score: str) -> Picture:
     points = [(p["setting"], 100 * p["accuracy"], bool(p["accepted"])) for p in note["curve"]]
     reference, allowed, chosen = number(note.get("reference_accuracy")), number(note.get("max_drop")), note["chosen"]
 
@@ -99,12 +99,12 @@ def _curve(name: str, note: dict[str, Any]) -> Picture:
             places, [label(_setting(setting)) for setting, _, _ in points], rotation=90 if len(points) > 7 else 0
         )
         axis.set_xlabel(label(name))
-        axis.set_ylabel("held-out accuracy (%)")
+        axis.set_ylabel(f"held-out {score} (%)")
         axis.figure.legend(loc="outside upper right", ncols=3, frameon=False, handletextpad=0.4, columnspacing=1)
 
     said = [f"{_setting(s)} {accuracy:.1f} % {'(allowed)' if ok else '(too costly)'}" for s, accuracy, ok in points]
     against = f"; the network to compare with has {percent(reference)}" if reference is not None else ""
-    alt = f"Held-out accuracy at each {name}: {listed(said, len(said))}{against}. Chosen: {_setting(chosen)}."
+    alt = f"Held-out {score} at each {name}: {listed(said, len(said))}{against}. Chosen: {_setting(chosen)}."
     return drawn(draw, HEIGHT + 0.5, f"Choice of {name}", alt, _chosen(note))
 
 
@@ -124,16 +124,16 @@ def _chosen(note: dict[str, Any]) -> str:
     return words + (" A larger drop is allowed where chance could explain the excess." if beyond else "")
 
 
-def _stopping(name: str, note: dict[str, Any]) -> Picture:
+def _stopping(name: str, note: dict[str, Any], score: str) -> Picture:
     def draw(axis: Axes) -> None:
         for curve in note["accuracies"]:
             axis.plot(range(1, len(curve) + 1), [100 * a for a in curve], color=AFTER, lw=1.2, alpha=0.7)
         axis.axvline(note["chosen"], color="black", lw=1, ls="--")
         axis.set_xlabel("epoch")
-        axis.set_ylabel("held-out accuracy (%)")
+        axis.set_ylabel(f"held-out {score} (%)")
 
     ends = [percent(curve[-1]) for curve in note["accuracies"] if curve]
-    alt = f"Held-out accuracy after each epoch of {several(len(ends), 'run')}, at the end {listed(ends)}."
+    alt = f"Held-out {score} after each epoch of {several(len(ends), 'run')}, at the end {listed(ends)}."
     return drawn(draw, HEIGHT, f"Choice of {name}", alt, _chosen(note))
 
 

@@ -56,6 +56,11 @@ class Piece:
         return str(self.result["configuration"].get("name") or self.method)
 
     @property
+    def score(self) -> str:
+        """What the share of right answers is called: no accuracy where the labels are the given network's answers."""
+        return "agreement" if self.evidence.get("labels") else "accuracy"
+
+    @property
     def is_oracle(self) -> bool:
         """Whether the method was given the trigger, which no defender has."""
         return self.method.startswith("oracle") or self.name.startswith("oracle")

@@ -28,26 +28,27 @@ def accuracy(piece: Piece) -> Table:
     return Table(
         f"On {pair.after.of:,} pictures that nothing was chosen on, with 95\u00a0% intervals (of the change {kind})",
         heads,
-        [_pair(pair)],
+        [(piece.score, *_pair(pair))],
     )
 
 
 def known_trigger(piece: Piece) -> Table | None:
     """What a trigger that the user named does; none where there was none."""
-    names = {"asr": "answers as the attacker wants (ASR)", "ra": "right answers in spite of the trigger"}
+    kept = "right" if piece.score == "accuracy" else "the given network's"
+    names = {"asr": "answers as the attacker wants (ASR)", "ra": f"{kept} answers in spite of the trigger"}
     both = [piece.result[when]["counts"] for when in ("before", "after")]
-    rows = [(names[m], *_pair(counted(piece, m))[1:]) for m in names if all(counts.get(m) for counts in both)]
+    rows = [(names[m], *_pair(counted(piece, m))) for m in names if all(counts.get(m) for counts in both)]
     if not rows:
         return None
     what = "pictures with the trigger", "before", "after", "change in points"
     return Table("Evaluation only: no method saw this trigger", what, rows)
 
 
-def classes(pairs: Sequence[Pair]) -> Table:
-    """The classes of the plot of accuracies, as numbers."""
+def classes(pairs: Sequence[Pair], score: str) -> Table:
+    """The classes of the plot of accuracies, as numbers; `score` is what they are called."""
     heads = ("class", "pictures", "before", "after", "change in points")
     rows = [(p.name, f"{p.after.of:,}", percent(p.before.rate), within(p.after), changed(p.change)) for p in pairs]
-    return Table("Accuracy of the classes above, with 95\u00a0% intervals", heads, rows)
+    return Table(f"{score.capitalize()} of the classes above, with 95\u00a0% intervals", heads, rows)
 
 
 def evidence(signs: Signs) -> Table:
@@ -103,7 +104,7 @@ def settings(piece: Piece) -> list[Table]:
 
 
 def _pair(pair: Pair) -> tuple[str, ...]:
-    return "accuracy", within(pair.before), within(pair.after), changed(pair.change)
+    return within(pair.before), within(pair.after), changed(pair.change)
 
 
 def _compared(piece: Piece) -> dict[str, str]:
@@ -112,7 +113,7 @@ def _compared(piece: Piece) -> dict[str, str]:
     name = f"{piece.method} (oracle)" if piece.is_oracle else piece.method
     return {
         "method": name,
-        "accuracy": within(pair.after),
+        piece.score: within(pair.after),
         "change in points": changed(pair.change),
         **_summary(signs.after),
         "weights moved": "" if moved is None else plain(moved),
@@ -125,7 +126,7 @@ def _given(piece: Piece) -> dict[str, str]:
     attacked = {"ASR (evaluation only)": within(counted(piece, "asr").before)} if known_trigger(piece) else {}
     return {
         "method": "as given",
-        "accuracy": within(overall(piece).before),
+        piece.score: within(overall(piece).before),
         **_summary(Signs.of(piece).before),
         **attacked,
     }

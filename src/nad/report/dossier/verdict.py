@@ -26,27 +26,27 @@ class Statement:
 
 def headline(piece: Piece) -> str:
     """The whole in a sentence or two."""
-    change = overall(piece).change
+    change, score = overall(piece).change, piece.score.capitalize()
     moved = f"{'fell' if change.value < 0 else 'rose'} by {abs(100 * change.value):.1f} points"
     if change.low <= 0 <= change.high:
-        kept = f"Accuracy on clean pictures {moved}, which chance can explain." if change.value else "Accuracy stayed."
+        kept = f"{score} on clean pictures {moved}, which chance can explain." if change.value else f"{score} stayed."
     else:
-        kept = f"Accuracy on clean pictures {moved}, more than chance explains."
+        kept = f"{score} on clean pictures {moved}, more than chance explains."
     told = "An oracle, which was given the trigger: no defender has it. " if piece.is_oracle else ""
     return f"{told}{_sign_of_backdoor(Signs.of(piece))} {kept}"
 
 
 def verdict(piece: Piece) -> list[Statement]:
     """Accuracy, then what was seen without the trigger, with the numbers behind the headline."""
-    return [accuracy(overall(piece)), *traces(Signs.of(piece), number(piece.evidence.get("rms")))]
+    return [accuracy(overall(piece), piece.score), *traces(Signs.of(piece), number(piece.evidence.get("rms")))]
 
 
-def accuracy(pair: Pair) -> Statement:
-    """What happened to accuracy."""
+def accuracy(pair: Pair, score: str) -> Statement:
+    """What happened to accuracy; `score` is what it is called."""
     change = pair.change
     return Statement(
         "note" if change.high < 0 else "good",
-        f"Accuracy went from {percent(pair.before.rate)} to {percent(pair.after.rate)} on "
+        f"{score.capitalize()} went from {percent(pair.before.rate)} to {percent(pair.after.rate)} on "
         f"{several(pair.after.of, 'clean picture')} that nothing was chosen on: {signed(change.value)} points, with a "
         f"95\u00a0% interval of {signed(change.low)} to {signed(change.high)}.",
     )
