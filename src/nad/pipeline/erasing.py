@@ -20,6 +20,7 @@ from nad.pipeline.fitting import trainable
 from nad.pipeline.intake import Intake, flips
 from nad.pipeline.judging import agree
 from nad.pipeline.made import Made
+from nad.pipeline.misreading import refuse_misread
 from nad.pipeline.parts import Parts, defended
 from nad.results import Metrics, Result
 from nad.runtime import Device, Precision, Progress, Run, silent, versions
@@ -96,6 +97,7 @@ def purify_checkpoint(
         before = evaluated_once(loaded.model, parts.test, terms.attack, run)
     else:
         examination = Examination(loaded.model, parts, run, terms.budget)
+        refuse_misread(loaded.model, parts.train, run, examination.intake)
         before = evaluate(loaded.model, parts.test, terms.attack, run, examination.answers)
         terms.told(examination.intake)
         methods = methods if examination.intake.flips else [unflipped(method) for method in methods]
