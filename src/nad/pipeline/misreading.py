@@ -32,8 +32,12 @@ def refuse_misread(model: nn.Module, images: ImageSet, run: Run, found: Intake |
     """
     labels = images.labels.cpu()
     chance = max(images.counts()) / len(images)
-    answers = None if found else predictions(model, images, run)
-    given = found.accuracy if answers is None else (int((answers == labels).sum()), len(labels))
+    answers: Tensor | None = None
+    if found:
+        given = found.accuracy
+    else:
+        answers = predictions(model, images, run)
+        given = int((answers == labels).sum()), len(labels)
     if not evident(given, (len(images), len(images)), chance):
         return
     answers = predictions(model, images, run) if answers is None else answers
