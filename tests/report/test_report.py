@@ -18,6 +18,7 @@ from nad.report import pages
 from nad.report.cells import cells, plans_of
 from nad.report.comparing import Comparison, comparisons, holm
 from nad.report.rendering import choices, latex, markdown
+from nad.report.summary import summary
 from nad.report.tables import Entry, table
 from nad.report.whole import Report
 from nad.results import write_json
@@ -82,6 +83,27 @@ def test_a_mean_over_victims_needs_them_all(tmp_path):
     made = table(plans(("badnets-cifar10", "blend-cifar10"), 1), cells(tmp_path), "asr", HOW)
     assert made.mean("nad") == pytest.approx(20)
     assert made.mean("finetune") is None
+
+
+def test_a_summary_is_what_it_costs_and_what_is_left(tmp_path):
+    two = ("badnets-cifar10", "sig-cifar10")
+    asked = plans(two) + [Planned(label="clean", victim=v, seed=0, method="clean:lr=0.1") for v in two]
+    for victim, floor in zip(two, (0.01, 0.03)):
+        write(tmp_path, victim, "clean", 0, floor, acc=0.87)
+        write(tmp_path, victim, "nad", 0, floor + (0.02 if victim == two[0] else 0.10), acc=0.82)
+        write(tmp_path, victim, "nad", 1, floor + (0.04 if victim == two[0] else 0.30), acc=0.84)
+    write(tmp_path, two[0], "finetune", 0, 0.5)
+    heads, lines = summary(asked, cells(tmp_path), HOW)
+    assert heads == ["method", "accuracy change", "ASR above clean", "at worst", "victim", "n"]
+    assert lines == [["nad", "-2.0", "+11.5", "+20.0", "sig-cifar10", "2"]], "a method needs every victim"
+    write(tmp_path, two[1], "finetune", 0, 0.02, acc=0.85)
+    assert [line[:4] for line in summary(asked, cells(tmp_path), HOW)[1]] == [
+        ["nad", "-2.0", "+11.5", "+20.0"],
+        ["finetune", "-2.5", "+24.0", "+49.0"],
+    ]
+    assert "## summary" in Report.of(asked, HOW, cells(tmp_path)).page()
+    assert pages.drawn("defenses summary", pages.Store(tmp_path, tmp_path)) == "not measured yet\n"
+    assert summary(plans(two), cells(tmp_path), HOW)[1] == [], "without a clean network there is no floor"
 
 
 def test_a_victim_without_an_attack_has_no_success_rate(tmp_path):

@@ -1,7 +1,7 @@
 """The tables of a Markdown page, between markers, and the numbers in its prose.
 
 `<!-- NAME -->` and `<!-- end NAME -->` enclose a table; NAME is one of those here, or a grid of erasers and what to
-show of it: `defenses asr`, `defenses compared`. A number in prose is followed by where it is from,
+show of it: `defenses asr`, `defenses compared`, `defenses summary`. A number in prose is followed by where it is from,
 `93.58<!-- = refool-gtsrb asr -->`, `2.31<!-- = defenses nad badnets-cifar10 asr -->` (`mean` for all victims) or
 `-1.20<!-- = table1 nad against finetune-0.02 asr -->`, and `checked` finds those that are no longer true.
 """
@@ -22,6 +22,7 @@ from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
 from nad.report.rendering import choices, compared, grid_of, markdown
 from nad.report.screening import screened
+from nad.report.summary import summary
 from nad.report.tables import MEAN, table
 
 
@@ -66,8 +67,14 @@ def drawn(name: str, store: Store) -> str:
     if grid not in grids.names():
         raise NadError(f"there is no table {printable(name)!r}{close(grid, [*TABLES, *grids.names()])}")
     plans, how, found = grids.planned(grid), grids.layout(grid), store.erasures
-    if what in ("compared", "chosen"):
-        heads, lines = compared(comparisons(plans, found, how)) if what == "compared" else choices(plans, found)
+    if what in ("compared", "chosen", "summary"):
+        match what:
+            case "compared":
+                heads, lines = compared(comparisons(plans, found, how))
+            case "chosen":
+                heads, lines = choices(plans, found)
+            case _:
+                heads, lines = summary(plans, found, how)
         return grid_of(heads, lines) if lines else "not measured yet\n"
     made = table(plans, found, what, how)
     if not made.columns:

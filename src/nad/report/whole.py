@@ -13,6 +13,7 @@ from nad.report import rendering
 from nad.report.cells import EXTRA, METRICS
 from nad.report.comparing import Comparison, comparisons
 from nad.report.plots import curves
+from nad.report.summary import summary
 from nad.report.tables import Table, table
 
 
@@ -21,7 +22,7 @@ class Report:
     """A grid's results in every form.
 
     Args:
-        found: the results, as `cells` gives them.
+        found: the results, as `cells` gives them. short: heads and rows of the summary.
     """
 
     plans: Sequence[Planned]
@@ -29,14 +30,18 @@ class Report:
     found: pd.DataFrame
     tables: Sequence[Table]
     compared: Sequence[Comparison]
+    short: tuple[list[str], list[list[str]]]
 
     @classmethod
     def of(cls, plans: Sequence[Planned], how: Layout, found: pd.DataFrame) -> Self:
         made = (table(plans, found, metric, how) for metric in (*METRICS, *EXTRA))
-        return cls(plans, how, found, [t for t in made if t.columns], comparisons(plans, found, how))
+        tables = [t for t in made if t.columns]
+        return cls(plans, how, found, tables, comparisons(plans, found, how), summary(plans, found, how))
 
     def parts(self) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-        """Title, heads and rows of each table, and of the comparisons."""
+        """Title, heads and rows of the summary, of each table, and of the comparisons."""
+        if self.short[1]:
+            yield ("summary", *self.short)
         for one in self.tables:
             yield ((METRICS | EXTRA)[one.metric], *rendering.rows(one))
         if self.compared:
@@ -49,7 +54,8 @@ class Report:
 
     def page(self) -> str:
         """All of it as Markdown."""
-        titled = [f"## {(METRICS | EXTRA)[one.metric]}\n\n{rendering.markdown(one)}" for one in self.tables]
+        titled = [f"## summary\n\n{rendering.grid_of(*self.short)}"] if self.short[1] else []
+        titled += [f"## {(METRICS | EXTRA)[one.metric]}\n\n{rendering.markdown(one)}" for one in self.tables]
         if self.compared:
             titled.append(f"## against controls\n\n{rendering.grid_of(*rendering.compared(self.compared))}")
         if self.tables and self.tables[0].missing:
