@@ -67,7 +67,7 @@ def test_a_file_says_which_folder_is_which_output(nad, bare, unsplit, tmp_path):
     assert accuracy(nad("evaluate", *how, "--classes", names, "--json")) > 0.9
     assert "warning" not in nad("evaluate", *how, "--classes", names).err
     out = tmp_path / "out"
-    for command in (("purify", *how, "--out", out, *FAST), ("scan", *how, "--method", "universal")):
+    for command in (("purify", *how, "--out", out, *FAST), ("scan", *how), ("scan", *how, "--method", "universal")):
         ran = nad(*command)  # going on would train the network into the wrong order
         assert ran.code == 2
         assert "with its classes in another order than theirs.\nPass --classes FILE" in ran.err

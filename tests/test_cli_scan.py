@@ -1,12 +1,18 @@
 """`nad scan`, and the oracle of `nad purify`, as a user meets them."""
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from nad import console
 from nad.results import read_json
+
+ZOO = Path(__file__).parent.parent / "zoo"
+BOTH = [("badnets-signs", 10, "Likely backdoored into “stop”"), ("clean-signs", 0, "Nothing found")]
 
 
 def test_scan_prints_a_row_a_class_and_no_verdict(nad, victim, tiny):
@@ -18,6 +24,50 @@ def test_scan_prints_a_row_a_class_and_no_verdict(nad, victim, tiny):
     assert [row["class"] for row in result["scores"]["rows"]] == ["go", "left", "right", "stop"]
     assert result["data"]["clean"]["count"] == 128
     assert result["method"] == "neural-cleanse:epochs=3,images=64"
+
+
+@pytest.mark.parametrize(("name", "code", "first"), BOTH)
+def test_the_verdict_is_the_exit_status(nad, name, code, first, monkeypatch):
+    monkeypatch.setattr("nad.evidence.DEEPEST", 0)  # inverting takes a minute
+    ran = nad("scan", ZOO / name, "--data", "signs", "--clean", 0.1)
+    assert ran.code == code, ran.err
+    assert ran.out.startswith(first)
+    assert "Screened only: 12 classes, for which no patch was sought." in ran.out
+    said = ("deviations above the median", "clean networks", "interval", "seconds of 600 at most")
+    assert all(part in ran.out for part in said)
+    assert "smallest patch, of the picture" not in ran.out
+
+
+def test_patches_of_the_most_suspicious_classes_are_kept(nad, tmp_path, monkeypatch):
+    monkeypatch.setattr("nad.evidence.DEEPEST", 5)
+    monkeypatch.setattr("nad.evidence.EPOCHS", 1)
+    ran = nad("scan", ZOO / "badnets-signs", "--data", "signs", "--clean", 0.1, "--out", tmp_path / "out")
+    assert ran.code == 10, ran.err
+    held = read_json(tmp_path / "out" / "result.json")
+    assert (tmp_path / "out" / "triggers.png").read_bytes().startswith(b"\x89PNG")
+    assert (len(held["classes"]), held["screened"], held["inverted"]) == (12, 12, 5)
+    assert sum("anomaly" in row for row in held["classes"]) == 5
+    assert {"mask", "success", "anomaly"} <= set(held["classes"][0]), "of the class of the backdoor"
+    assert held["skipped"] == ["Screened only: 7 classes, for which no patch was sought (it is for 5 at most)."]
+
+
+def test_json_has_the_whole_and_the_same_exit_status(nad, victim, tiny):
+    ran = nad("scan", victim, "--data", tiny, "--clean", 0.5, "--budget", 1e-5, "--json")
+    assert ran.code == 11, "no time for any class"
+    held = json.loads(ran.out)
+    assert held["verdict"]["verdict"] == "undecided"
+    assert "4 of 4 classes were not looked at" in held["verdict"]["text"]
+    assert held["skipped"] == ["Not looked at within the budget: 4 of 4 classes."]
+    assert held["classes"] == [{"class": name} for name in ("go", "left", "right", "stop")]
+
+
+def test_a_budget_that_is_none_is_refused(nad, victim, tiny, tmp_path):
+    ran = nad("scan", victim, "--data", tiny, "--budget", 0)
+    assert (ran.code, "expected --budget of more than 0 minutes, got 0" in ran.err) == (2, True)
+    for more in (("--budget", 3), ("--out", tmp_path / "out")):
+        ran = nad("scan", victim, "--data", tiny, "--method", "universal", *more)
+        assert (ran.code, "--budget and --out belong to the verdict" in ran.err) == (2, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_strip_judges_a_folder_of_pictures_by_name(nad, victim, tiny, tmp_path):
@@ -62,8 +112,10 @@ def test_detection_is_measured_with_the_attack(nad, victim, tiny):
     assert "false alarms" in ran.out
     ran = nad("scan", victim, *how, "--inputs", tiny)
     assert "expected --inputs to judge or --attack to measure with, got both" in ran.err
-    ran = nad("scan", victim, "--data", tiny, "--attack", "card", "--clean", 0.5)
+    ran = nad("scan", victim, "--data", tiny, "--method", "neural-cleanse", "--attack", "card", "--clean", 0.5)
     assert "neural-cleanse judges the network and takes no --inputs" in ran.err
+    ran = nad("scan", victim, "--data", tiny, "--attack", "card")
+    assert (ran.code, "--inputs and --attack need a detector that judges inputs" in ran.err) == (2, True)
 
 
 def test_scan_says_what_is_missing(nad, victim, tiny, tmp_path):

@@ -48,7 +48,7 @@ def test_sizes_by_hand():
 
 def test_how_many_classes_there_is_time_for():
     ground = Ground.of(noise(200, 20), RUN)
-    look = Look((0.0,) * 20, 0.01, seconds=1e-3)
+    look = Look({}, 0.01, seconds=1e-3)
     each = 1e-3 * 100 * evidence.EPOCHS * 2
     assert evidence.affordable(look, ground, 3.5 * each, networks=2) == 3
     assert evidence.affordable(look, ground, 0, networks=2) == 0

@@ -13,6 +13,7 @@ from rich.table import Table
 from nad import runtime
 from nad.errors import printable
 from nad.results import Metrics
+from nad.verdict import MEASURED, Verdict
 
 COLUMNS = {"acc": "accuracy", "acc_nt": "acc. (non-target)", "asr": "ASR", "ra": "recovered acc."}
 
@@ -102,11 +103,41 @@ def evidence_table(classes: Sequence[dict[str, Any]], method: str = "", most: in
     table.add_column("class", overflow="fold")
     table.add_column("sent there by one small change", justify="right")
     table.add_column("smallest patch, of the picture", justify="right")
-    for row in sorted(classes, key=lambda row: -row["before"]["universal"])[:most]:
+    seen = [row for row in classes if "universal" in row["before"]]
+    for row in sorted(seen, key=lambda row: -row["before"]["universal"])[:most]:
         table.add_row(safe(row["class"], 40), moved(row, "universal"), moved(row, "mask"))
-    out().print(table)
+    if seen:
+        out().print(table)
     if len(classes) > most:
         line(f"and {len(classes) - most} more classes in result.json")
+
+
+def verdict(found: Verdict, result: dict[str, Any], most: int = 8) -> None:
+    """What a scan decided and why, then the classes, the most suspicious first."""
+    styles = {"nothing": "green", "likely": "bold red", "undecided": "bold yellow"}
+    first, *rest = found.why
+    out().print(f"[{styles[found.kind]}]{safe(first, 600)}[/]", soft_wrap=True)
+    for text in (*rest, MEASURED):
+        line(f"  {text}")
+    seen = [row for row in result["classes"] if "reached" in row]
+    rows = sorted(seen, key=lambda row: (row["reached"], row.get("anomaly", 0.0)), reverse=True)
+    inverted = any("mask" in row for row in rows)
+    patch = ("smallest patch, of the picture", "it works on", "anomaly index") if inverted else ()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class", overflow="fold")
+    for head in ("sent there by one small change", *patch):
+        table.add_column(head, justify="right")
+    for row in rows[:most]:
+        shares = [f"{100 * row[key]:.1f} %" if key in row else "" for key in ("reached", "mask", "success")]
+        cells = [*shares, f"{row['anomaly']:.1f}" if "anomaly" in row else ""]
+        table.add_row(safe(row["class"], 40), *cells[: 1 + len(patch)])
+    if rows:
+        out().print(table)
+    if len(rows) > most:
+        line(f"and {len(rows) - most} more classes; --json has all")
+    for text in result["skipped"]:
+        line(text)
+    line(f"{result['seconds']:.0f} seconds of {60 * result['budget']:.0f} at most")
 
 
 def scores_table(summary: dict[str, Any], rows: Sequence[dict[str, Any]], most: int = 50) -> None:

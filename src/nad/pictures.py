@@ -1,7 +1,8 @@
 """Pictures that need a network: attention maps of the same images before and after."""
 
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +37,13 @@ def attention_maps(model: nn.Module, pixels: Tensor, run: Run) -> tuple[list[str
     size = (pixels.shape[2], pixels.shape[3])
     scaled = torch.stack([_grown(attention_map(features), size) for _, features in found])
     return [name for name, _ in found], scaled, _answers(model, pixels, run)
+
+
+def png(draw: Callable[[BinaryIO], None]) -> bytes:
+    """The file that a figure here would write."""
+    buffer = io.BytesIO()
+    draw(buffer)
+    return buffer.getvalue()
 
 
 def attention_figure(

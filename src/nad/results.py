@@ -1,6 +1,7 @@
 """What was measured, and the JSON it is kept in. Imports no torch."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -25,6 +27,14 @@ class Count:
     @property
     def rate(self) -> float:
         return self.hits / self.of
+
+
+def wilson(count: Count) -> tuple[float, float]:
+    """Wilson's score interval, 95 %."""
+    z, n, p = NormalDist().inv_cdf(0.975), count.of, count.rate
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = ((middle + side * half) / (1 + z * z / n) for side in (-1, 1))
+    return (low if count.hits else 0.0), (high if count.hits < n else 1.0)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,21 @@ def test_the_zoo_is_trained_in_its_regimes():
     assert [cell.core for cell in cells[:23]] == [True] * 22 + [False]  # the least that the zoo holds comes first
 
 
+def test_a_network_with_seeds_is_one_for_each(tmp_path):
+    (tmp_path / "own.toml").write_text(
+        '[[cell]]\nname = "a"\nmodel = "wrn-10-1"\ndata = "signs"\nseeds = [0, 3]\n'
+        '[[cell]]\nname = "b"\nmodel = "wrn-10-1"\ndata = "signs"\nseed = 5\n'
+    )
+    assert [(c.name, c.seed) for c in read(str(tmp_path / "own.toml"))] == [("a-0", 0), ("a-3", 3), ("b", 5)]
+
+
+def test_the_networks_that_a_verdict_is_measured_on():
+    cells = networks("scans")
+    kinds = Counter((cell.model.partition(":")[0], cell.attack is None) for cell in cells)
+    assert kinds == {("preactresnet18", True): 20, ("preactresnet18", False): 20, ("wrn-16-1", True): 14}
+    assert not {cell.name for cell in cells} & {cell.name for cell in networks()}
+
+
 def test_an_unknown_grid_names_the_close_one():
     with pytest.raises(NadError, match="there is no grid 'zo'; did you mean zoo"):
         read("zo")

@@ -7,6 +7,7 @@ from torch import nn
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.inversion import Universal, reached, universal
+from nad.results import Count
 from nad.runtime import Run
 
 RUN = Run(seed=1, device="cpu", precision="fp32")
@@ -66,8 +67,8 @@ def test_what_is_reached_is_counted_on_images_of_other_classes():
     images = ImageSet(pixels, torch.tensor([0, 1, 2, 2]), ("red", "green", "blue"))
     redder = torch.zeros(1, 3, 2, 2)
     redder[:, 0] = 0.5
-    assert reached(Brightest(), images, redder, [0], RUN) == [pytest.approx(2 / 3)]  # 0.5 beats 0.2 twice, and not 0.8
-    assert reached(Brightest(), images, redder, [2], RUN) == [0.0]
+    assert reached(Brightest(), images, redder, [0], RUN) == [Count(2, 3)]  # 0.5 beats 0.2 twice, and not 0.8
+    assert reached(Brightest(), images, redder, [2], RUN) == [Count(0, 2)]
 
 
 @pytest.mark.parametrize("wrong", [{"rms": 0.0}, {"rms": 1.5}, {"steps": 0}, {"batch": 0}])

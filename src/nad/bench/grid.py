@@ -24,7 +24,9 @@ def read(name: str, seeds: int | None = None) -> list[Cell]:
         NadError: an unknown grid, an entry that is no cell, or a method that there is not, with its file and line.
     """
     content = grids.content(name)
-    cells: list[Cell] = [_network(content.get("defaults", {}) | entry) for entry in content.get("cell", ())]
+    cells: list[Cell] = [
+        cell for entry in content.get("cell", ()) for cell in _networks(content.get("defaults", {}) | entry)
+    ]
     plans = grids.planned(name, seeds)
     if plans:
         zoo = {cell.name: cell for cell in networks()}
@@ -38,11 +40,15 @@ def networks(name: str = ZOO) -> list[Network]:
     return [cell for cell in read(name) if isinstance(cell, Network)]
 
 
-def _network(entry: dict[str, Any]) -> Network:
-    grids.known(set(Network.__dataclass_fields__), entry, "a cell")
+def _networks(entry: dict[str, Any]) -> list[Network]:
+    """One network, or one for each of the `seeds`, whose names end in theirs."""
+    grids.known({*Network.__dataclass_fields__, "seeds"}, entry, "a cell")
     if "augment" in entry:
         entry = entry | {"augment": tuple(entry["augment"])}
-    return Network(**entry)
+    if "seeds" not in entry:
+        return [Network(**entry)]
+    seeds, alike = entry["seeds"], {key: value for key, value in entry.items() if key != "seeds"}
+    return [Network(**alike | {"name": f"{entry['name']}-{seed}", "seed": seed}) for seed in seeds]
 
 
 def twin_of(cell: Network, zoo: Iterable[Network]) -> Network | None:

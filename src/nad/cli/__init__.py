@@ -7,7 +7,7 @@ import sys
 import cyclopts
 
 from nad import console
-from nad.cli import bench, catalogue, demo, erasing, report, victims  # noqa: F401  each adds its commands to the application
+from nad.cli import bench, catalogue, demo, erasing, report, scanning, victims  # noqa: F401  each adds its commands to the application
 from nad.cli.app import app
 from nad.errors import NadError
 from nad.runtime import keep_memory

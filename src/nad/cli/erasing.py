@@ -1,4 +1,4 @@
-"""Commands for a checkpoint: purify, evaluate, scan."""
+"""Commands for a checkpoint: purify, evaluate."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +8,11 @@ from nad import console, pipeline
 from nad.cli.app import Data, How, Network, apart, app, flag
 from nad.defenses import Defense
 from nad.defenses.judged import MAX_DROP, bounded
-from nad.detection import Detector
 from nad.errors import NadError
 from nad.models.checkpoints import Loaded
 from nad.models.files import Format, located
 from nad.oracle import Oracle
-from nad.pipeline import Intake, Made, attack_on
+from nad.pipeline import BUDGET, Intake, Made, attack_on
 from nad.report import dossier
 from nad.results import dumps, new_folder, resolved, write_json
 
@@ -28,7 +27,7 @@ def purify(
     clean: float | None = None,
     attack: str | None = None,
     oracle: str | None = None,
-    budget: float = 10,
+    budget: float = BUDGET,
     max_drop: float | None = None,
     format: Format = "safetensors",
     overwrite: Annotated[bool, flag] = False,
@@ -78,7 +77,7 @@ def purify(
         results: list[dict[str, Any]] = []
 
         def told(found: Intake) -> None:
-            _say(loaded)
+            say(loaded)
             console.findings([(one.level, one.text) for one in found.findings])
 
         def write(made: Made) -> None:
@@ -100,7 +99,7 @@ def purify(
     console.line(f"wrote {out}; the report is {out / 'report.html'}")
 
 
-def _say(loaded: Loaded) -> None:
+def say(loaded: Loaded) -> None:
     for note in loaded.notes:
         console.say(note)
 
@@ -140,54 +139,7 @@ def evaluate(
         result = pipeline.evaluate_checkpoint(loaded, dataset, attack_on(loaded, attack), run)
     if how.json:
         return console.raw(dumps(result.to_json()))
-    _say(loaded)
+    say(loaded)
     made_by = loaded.card.recipe.get("name") if loaded.card else None
     name = resolved(checkpoint).name + (" (oracle)" if made_by == Oracle.spec_name else "")
     console.metrics_table([(name, result.after, result.seconds)])
-
-
-@app.command
-def scan(
-    checkpoint: Path,
-    *,
-    data: Data,
-    method: str = "neural-cleanse",
-    inputs: str | None = None,
-    attack: str | None = None,
-    clean: float | None = None,
-    network: Network = Network(),
-    how: How = How(),
-) -> None:
-    """Look for a backdoor without knowing the trigger: scores, and no verdict.
-
-    Parameters
-    ----------
-    checkpoint
-        File or folder with the network; only ever read.
-    method
-        Detector; `nad list detectors` shows them.
-    inputs
-        Picture or folder of pictures to judge, for a detector that judges inputs, such as strip.
-    attack
-        Instead of --inputs, measure how many triggered test images are flagged; card is the network's own.
-    clean
-        Fraction of the training split that the detector gets (0.05 where nothing is said).
-    """
-    detector = Detector.parse(method)
-    if attack and inputs:
-        raise NadError("expected --inputs to judge or --attack to measure with, got both")
-    with how.run() as run:
-        loaded, dataset = network.load(checkpoint, data)
-        if trigger := attack_on(loaded, attack):
-            result = pipeline.detection_rates(loaded, dataset, detector, run, trigger, clean)
-        else:
-            result = pipeline.scan_checkpoint(loaded, dataset, detector, run, clean, inputs)
-    if how.json:
-        return console.raw(dumps(result))
-    _say(loaded)
-    if trigger:
-        for what in ("caught", "false_alarms"):
-            hits, count = result[what]
-            console.line(f"{what.replace('_', ' ')}: {hits} of {count} ({100 * hits / count:.1f} %)")
-    else:
-        console.scores_table(result["scores"]["summary"], result["scores"]["rows"])

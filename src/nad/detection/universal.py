@@ -10,6 +10,7 @@ from nad.errors import NadError
 from nad.inversion import Ground, Universal, screened
 from nad.registry import option
 from nad.runtime import Run
+from nad.verdict import Thresholds
 
 
 @DETECTORS.register("universal")
@@ -25,7 +26,7 @@ class UniversalPerturbation(Detector):
     rms: float = option(Universal.rms, "root mean square of the change, in [0, 1]")
     steps: int = option(Universal.steps, "of the search")
     batch: int = option(Universal.batch, "images a step and class")
-    reached: float = option(0.5, "part of the images from which on a class is called suspicious")
+    reached: float = option(Thresholds.share[1], "part of the images from which on a class is called suspicious")
 
     def __post_init__(self) -> None:
         self.how()
@@ -37,8 +38,8 @@ class UniversalPerturbation(Detector):
 
     def scores(self, model: nn.Module, images: ImageSet, run: Run, inputs: ImageSet | None) -> Scores:
         look = screened(model, Ground.of(images, run), run, self.how())
-        names, rates = images.classes, look.universal
-        rows = [{"class": names[label], "reached": rates[label]} for label in look.suspicious]
-        named = [names[label] for label in look.suspicious if rates[label] >= self.reached]
-        middle = sorted(rates)[len(rates) // 2]
-        return Scores({"suspicious": named, "easiest": names[look.suspicious[0]], "median": middle}, rows)
+        rates = {images.classes[label]: look.reached[label].rate for label in look.suspicious}
+        rows = [{"class": name, "reached": rate} for name, rate in rates.items()]
+        named = [name for name, rate in rates.items() if rate >= self.reached]
+        middle = sorted(rates.values())[len(rates) // 2]
+        return Scores({"suspicious": named, "easiest": next(iter(rates)), "median": middle}, rows)

@@ -1,8 +1,9 @@
 """Grids as plain data: what is to be done, and how its tables are laid out. A grid is a TOML file.
 
-`[[cell]]` is a network to train. `[[method]]` is an eraser that is tried on every victim of `[defaults]`, or its own,
-with every seed, every clean fraction, every `x` and every combination of what `vary` lists, which its name and
-specification may show (`{x}`, or `{500x}` for 500 times x); `unflipped` names data whose images no method may flip.
+`[[cell]]` is a network to train, or one for each of its `seeds`. `[[method]]` is an eraser that is tried on every
+victim of `[defaults]`, or its own, with every seed, every clean fraction, every `x` and every combination of what
+`vary` lists, which its name and specification may show (`{x}`, or `{500x}` for 500 times x); `unflipped` names data
+whose images no method may flip.
 `like` takes the entries of another grid, or those that `pick` names, and its defaults where it has none itself.
 `[table]` says what a report compares with what.
 """

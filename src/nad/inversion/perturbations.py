@@ -12,9 +12,10 @@ from nad.data.batches import endless, in_order
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.forward import evaluating
+from nad.results import Count
 from nad.runtime import Run
 
-AT_ONCE = 512  # images in a step; more classes than fit are sought group after group
+AT_ONCE = 512  # images in a step, of 64x64 pixels at most; more classes than fit are sought group after group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,10 @@ class Universal:
     rms: float = 0.018
     steps: int = 80
     batch: int = 16
+
+    def group(self, size: tuple[int, int]) -> int:
+        """How many classes are sought at once in pictures of this size."""
+        return max(1, int(AT_ONCE * min(1.0, 64 * 64 / (size[0] * size[1]))) // self.batch)
 
     def __post_init__(self) -> None:
         if not 0 < self.rms <= 1 or min(self.steps, self.batch) < 1:
@@ -54,7 +59,7 @@ def universal(model: nn.Module, images: ImageSet, classes: Sequence[int], how: U
     device, (high, wide) = run.torch_device, images.size
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     radius = how.rms * (3 * high * wide) ** 0.5
-    group, found = max(1, AT_ONCE // how.batch), []
+    group, found = how.group(images.size), []
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(False)
     try:
@@ -93,8 +98,8 @@ def _length(change: Tensor) -> Tensor:
     return change.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
 
 
-def reached(model: nn.Module, images: ImageSet, changes: Tensor, classes: Sequence[int], run: Run) -> list[float]:
-    """For each change, the part of the images of other classes that answer with its class.
+def reached(model: nn.Module, images: ImageSet, changes: Tensor, classes: Sequence[int], run: Run) -> list[Count]:
+    """For each change, how many of the images of other classes answer with its class.
 
     Args:
         images: not those that the changes were sought on.
@@ -102,13 +107,13 @@ def reached(model: nn.Module, images: ImageSet, changes: Tensor, classes: Sequen
     """
     device = run.torch_device
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    hits, seen = torch.zeros(len(classes)), torch.zeros(len(classes))
+    hits, seen = [0] * len(classes), [0] * len(classes)
     with evaluating(model), run.inference():
         for x, y in in_order(images.to(device), device):
             for row, (label, change) in enumerate(zip(classes, changes.to(device))):
                 others = x[y != label]
                 if len(others):
                     answers = model((others + change).clamp(0, 1)).argmax(1)
-                    hits[row] += (answers == label).sum().item()
+                    hits[row] += int((answers == label).sum())
                     seen[row] += len(others)
-    return (hits / seen.clamp_min(1)).tolist()
+    return list(map(Count, hits, seen))

@@ -2,14 +2,16 @@
 
 import copy
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from nad.data.images import ImageSet
 from nad.inversion.perturbations import Universal, reached, universal
-from nad.runtime import Run
+from nad.results import Count
+from nad.runtime import Run, silent
 
 SOUGHT, JUDGED = 500, 500  # images that changes are sought on, and others that their success is counted on, at most
 
@@ -34,31 +36,70 @@ class Look:
     """What one network gives away.
 
     Args:
-        universal: of every class, the part of images of other classes that one small change sends to it.
+        reached: of every class that was looked at, how many images of other classes one small change sends to it.
         rms: root mean square of that change at most.
         seconds: that one image of one class took, forward and backward.
     """
 
-    universal: tuple[float, ...]
+    reached: Mapping[int, Count]
     rms: float
     seconds: float
 
     @property
     def suspicious(self) -> list[int]:
-        """The classes, the one that is reached most easily first."""
-        return sorted(range(len(self.universal)), key=lambda label: -self.universal[label])
+        """The classes that were looked at, the one that is reached most easily first."""
+        return sorted(self.reached, key=lambda label: -self.reached[label].rate)
 
 
-def screened(model: nn.Module, ground: Ground, run: Run, how: Universal | None = None) -> Look:
+def screened(
+    model: nn.Module,
+    ground: Ground,
+    run: Run,
+    how: Universal | None = None,
+    seconds: float = float("inf"),
+    classes: Sequence[int] | None = None,
+) -> Look:
     """How easily each class is reached by a small change that is the same for all images.
 
     Args:
         model: left as it is.
+        seconds: that it may take, about. Where they do not suffice, classes are looked at in an order drawn from the
+            run's seed, for as long as one more fits in.
+        classes: those to look at; all where nothing is said.
     """
-    how, classes = how or Universal(), range(len(ground.sought.classes))
+    how, count = how or Universal(), len(ground.sought.classes)
     model = copy.deepcopy(model).float()
     began = time.perf_counter()
-    changes = universal(model, ground.sought, classes, how, run)
-    seconds = time.perf_counter() - began
-    rates = reached(model, ground.judged, changes, classes, run)
-    return Look(tuple(rates), how.rms, seconds / (len(classes) * how.steps * how.batch))
+    if classes is None:
+        classes = torch.randperm(count, generator=run.generator("screening")).tolist()
+    found: dict[int, Count] = {}
+    group, searching, done = how.group(ground.sought.size), 0.0, 0
+    image = _probed(model, ground, how, run)
+    each = image * (how.steps * how.batch + len(ground.judged) / 3)  # forward alone is a third
+    while left := list(classes[done:]):
+        fitting = (seconds - (time.perf_counter() - began)) / each
+        block = left[: int(max(0.0, min(fitting, group)))]
+        if not block:
+            break
+        started = time.perf_counter()
+        changes = universal(model, ground.sought, block, how, _within(run, done * how.steps, len(classes) * how.steps))
+        searching += time.perf_counter() - started
+        hits = reached(model, ground.judged, changes, block, run)
+        found |= {label: own for label, own in zip(block, hits) if own.of}  # there may be images of one class alone
+        done += len(block)
+        each = (time.perf_counter() - started) / len(block)
+        image = searching / (done * how.steps * how.batch)
+    return Look(found, how.rms, image)
+
+
+def _within(run: Run, before: int, total: int) -> Run:
+    """The same run, whose progress is that of one block among others."""
+    return replace(run, progress=lambda what, done, _, note: run.progress(what, before + done, total, note))
+
+
+def _probed(model: nn.Module, ground: Ground, how: Universal, run: Run) -> float:
+    """Seconds that one image of one class takes, about, from a step of the search after another that warms up."""
+    for _ in range(2):
+        began = time.perf_counter()
+        universal(model, ground.sought, [0], replace(how, steps=1), replace(run, progress=silent))
+    return (time.perf_counter() - began) / how.batch

@@ -1,10 +1,8 @@
 """A network before and after, as somebody sees it who does not know the trigger."""
 
-import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +11,13 @@ from nad import evidence
 from nad.errors import NadError
 from nad.inversion import Ground, Look, Triggers, screened
 from nad.models.stages import Stage, find_stages
-from nad.pictures import attention_figure, patch_figure
+from nad.pictures import attention_figure, patch_figure, png
 from nad.pipeline.intake import Intake, intake
 from nad.pipeline.parts import Parts
 from nad.runtime import Run
 from nad.training import predictions
 
+BUDGET = 10.0  # minutes for evidence, where nothing is said
 PICTURED = 4  # pictures whose attention is drawn
 PATCHES = 6  # classes whose smallest patch is drawn
 DESCRIBED = {
@@ -76,12 +75,13 @@ class Examination:
 
     @cached_property
     def look(self) -> Look:
-        return screened(self.given, self.ground, self.run)
+        """The network as it came; the same classes of a purified one will take as long again."""
+        return screened(self.given, self.ground, self.run, seconds=30 * self.budget)
 
     @cached_property
     def inverted(self) -> tuple[list[int], Triggers | None]:
         """The most suspicious classes, as many as there is time for, and their smallest patches."""
-        screening = self.look.seconds * len(self.ground.sought.classes) * evidence.SCREENING * 2
+        screening = self.look.seconds * len(self.look.suspicious) * evidence.SCREENING * 2
         left = max(0.0, 60 * self.budget - screening)
         classes = self.look.suspicious[: evidence.affordable(self.look, self.ground, left, networks=2)]
         return classes, evidence.inverted(self.given, self.ground, classes, self.run) if classes else None
@@ -111,7 +111,7 @@ class Examination:
         return said | {"pictures": shown, "limits": [*self._skipped(), *LIMITS]}, pictures
 
     def _evidence(self, purified: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:
-        look = screened(purified, self.ground, self.run)
+        look = screened(purified, self.ground, self.run, classes=self.look.suspicious)
         classes, before = self.inverted
         after = evidence.inverted(purified, self.ground, classes, self.run) if classes else None
         judged = self.ground.judged
@@ -126,14 +126,14 @@ class Examination:
         if not (before and after):
             return said, {}
         names = {label: judged.classes[label] for label in classes[:PATCHES]}
-        return said, {"triggers.png": _png(lambda file: patch_figure({"before": before, "after": after}, names, file))}
+        return said, {"triggers.png": png(lambda file: patch_figure({"before": before, "after": after}, names, file))}
 
     def _attention(self, purified: nn.Module) -> bytes:
         test = self.parts.test
         rows = torch.randperm(len(test), generator=self.run.generator("picture"))[:PICTURED]
         networks = {"before": self.given, "after": purified}
         few = test.subset(rows).decoded()
-        return _png(lambda file: attention_figure(few, None, networks, file, self.run))
+        return png(lambda file: attention_figure(few, None, networks, file, self.run))
 
     def _named(self) -> dict[str, Any]:
         sizes = {"given": len(self.parts.train) + len(self.parts.test), "reported": len(self.parts.test)}
@@ -151,12 +151,17 @@ class Examination:
         asked, _ = self.inverted
         sizes = [evidence.sizes(found, asked) if found else {} for found in (before, after)]
         counts = self.ground.judged.counts()
+
+        def of(seen: Look, own: dict[int, dict[str, float]], label: int) -> dict[str, float]:
+            share = seen.reached.get(label)
+            return ({"universal": share.rate} if share else {}) | own.get(label, {})
+
         return [
             {
                 "class": name,
                 "others": sum(counts) - counts[label],
-                "before": {"universal": self.look.universal[label]} | sizes[0].get(label, {}),
-                "after": {"universal": look.universal[label]} | sizes[1].get(label, {}),
+                "before": of(self.look, sizes[0], label),
+                "after": of(look, sizes[1], label),
             }
             for label, name in enumerate(self.parts.train.classes)
         ]
@@ -165,12 +170,8 @@ class Examination:
         """What is missing from the evidence, in words."""
         if not self.budget:
             return ["No evidence without the trigger was sought."]
-        left = len(self.parts.train.classes) - len(self.inverted[0])
-        said = [f"Within the budget {left} classes were screened only: no patch was sought for them."] if left else []
+        unseen = len(self.parts.train.classes) - len(self.look.suspicious)
+        said = [f"Within the budget {unseen} classes were not looked at."] if unseen else []
+        if left := len(self.look.suspicious) - len(self.inverted[0]):
+            said.append(f"Within the budget {left} classes were screened only: no patch was sought for them.")
         return said if self.stages else [*said, "The network has no feature maps to compare the attention of."]
-
-
-def _png(draw: Callable[[BinaryIO], None]) -> bytes:
-    buffer = io.BytesIO()
-    draw(buffer)
-    return buffer.getvalue()

@@ -17,7 +17,7 @@ import pandas as pd
 from nad import grids
 from nad.errors import NadError, printable
 from nad.registry import close
-from nad.report import erasing, networks
+from nad.report import erasing, networks, scans
 from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
 from nad.report.rendering import choices, compared, grid_of, markdown
@@ -51,6 +51,9 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "spread": lambda store: networks.spread(store.zoo),
     "search": lambda store: networks.by_setting(store.results / "search"),
     "screening": lambda store: screened(store.results / "screening"),
+    "scans": lambda store: scans.by_network(store.results / "scans"),
+    "scan rates": lambda store: scans.rates(store.results / "scans"),
+    "scan roc": lambda store: scans.roc(store.results / "scans"),
     "all-to-all": lambda store: networks.by_class(store.zoo / "all-to-all-cifar10"),
 }
 _MARK = re.compile(r"<!-- (?!end |= )([^\n]+?) -->.*?<!-- end \1 -->", re.DOTALL)

@@ -5,12 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy import stats
-
 from nad.report.dossier.reading import Piece
-from nad.results import Count
-
-LEVEL = 0.95
+from nad.results import Count, wilson
 
 
 @dataclass(frozen=True)
@@ -49,12 +45,6 @@ class Pair:
         """From the two counts alone."""
         first, second = Count(*before), Count(*after)
         return cls(name, first, second, difference(first, second, 0.0), paired=False)
-
-
-def wilson(count: Count) -> tuple[float, float]:
-    """Wilson's score interval."""
-    found = stats.binomtest(count.hits, count.of).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def difference(before: Count, after: Count, phi: float) -> Change:

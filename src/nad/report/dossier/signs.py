@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nad.report.dossier.reading import Piece, number
+from nad.verdict import Thresholds
 
-REACHED = 0.5  # part of the pictures that one small change sends to a class, from which on it is a sign of a backdoor
-SUSPICIOUS = 2.0  # anomaly index from which a small mask is an outlier (Wang et al., "Neural Cleanse", S&P 2019)
+REACHED, SUSPICIOUS = Thresholds.share[1], Thresholds.index[0]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,97 @@
+"""A verdict on a loaded network: every class screened, the most suspicious ones inverted, within a budget."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nad import evidence
+from nad.data.images import ImageSet
+from nad.data.sources import Dataset
+from nad.errors import NadError
+from nad.inversion import Ground, Look, Triggers, screened
+from nad.models.checkpoints import Loaded
+from nad.pictures import patch_figure, png
+from nad.pipeline.examining import BUDGET, PATCHES
+from nad.pipeline.judging import agree
+from nad.pipeline.misreading import refuse_misread
+from nad.pipeline.parts import held
+from nad.results import write_json
+from nad.runtime import Run, versions
+from nad.verdict import Seen, Verdict, verdict_of
+
+SURE = 0.8  # of the time that is left; how long an inversion takes is an estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Scanned:
+    """What was found, as a result file holds it, and pictures of the patches by file name."""
+
+    verdict: Verdict
+    result: dict[str, Any]
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "result.json", self.result)
+        for name, content in self.pictures.items():
+            (folder / name).write_bytes(content)
+
+
+def suspect_checkpoint(
+    loaded: Loaded, dataset: Dataset, run: Run, clean: float | None = None, budget: float = BUDGET
+) -> Scanned:
+    """Look for a backdoor without knowing the trigger.
+
+    Args:
+        clean: fraction of the training split; all of a folder without splits where nothing is said.
+        budget: minutes that it may take, about; what it does not suffice for is left out and said.
+    """
+    if not budget > 0:
+        raise NadError(f"expected --budget of more than 0 minutes, got {budget:g}")
+    agree(loaded, dataset.train)
+    images = held(dataset, run.seed, clean)
+    refuse_misread(loaded.model, images, run)
+    began = time.perf_counter()
+    ground = Ground.of(images, run)
+    look = screened(loaded.model, ground, run, seconds=60 * budget)
+    left = SURE * (60 * budget - (time.perf_counter() - began))
+    asked = look.suspicious[: evidence.affordable(look, ground, left, networks=1)]
+    classes = asked if len(asked) >= evidence.WITNESSES else []  # of fewer no index can be said
+    found = evidence.inverted(loaded.model, ground, classes, run) if classes else None
+    seen = _seen(look, images, found, classes)
+    verdict = verdict_of(seen)
+    result = {
+        "verdict": verdict.to_json(),
+        "classes": [one.to_json() for one in seen],
+        "screened": len(look.suspicious),
+        "inverted": len(classes),
+        "skipped": _skipped(len(images.classes), len(look.suspicious), len(classes)),
+        "rms": look.rms,
+        "sought_on": len(ground.sought),
+        "judged_on": len(ground.judged),
+        "budget": budget,
+        "seconds": time.perf_counter() - began,
+        "network": {"architecture": loaded.architecture, "source": dict(loaded.source)},
+        "data": {"clean": {"name": images.name, "count": len(images), "fingerprint": images.fingerprint}},
+        "run": run.describe(),
+        "versions": versions(),
+    }
+    names = {label: images.classes[label] for label in classes[:PATCHES]}
+    drawn = {"triggers.png": png(lambda file: patch_figure({"given": found}, names, file))} if found else {}
+    return Scanned(verdict, result, drawn)
+
+
+def _seen(look: Look, images: ImageSet, found: Triggers | None, classes: list[int]) -> list[Seen]:
+    sizes = evidence.sizes(found, classes) if found else {}
+    return [Seen(name, look.reached.get(label), **sizes.get(label, {})) for label, name in enumerate(images.classes)]
+
+
+def _skipped(classes: int, screened: int, inverted: int) -> list[str]:
+    """What there was no time for, in words."""
+    said = []
+    if unseen := classes - screened:
+        said.append(f"Not looked at within the budget: {unseen:,} of {classes:,} classes.")
+    if left := screened - inverted:
+        most = f" (it is for {inverted} at most)" if inverted and inverted == evidence.DEEPEST else ""
+        said.append(f"Screened only: {left:,} classes, for which no patch was sought{most}.")
+    return said

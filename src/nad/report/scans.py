@@ -1,0 +1,160 @@
+"""Scans of networks of which the truth is known: verdicts, error rates, and what other thresholds would give."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nad.report.rendering import grid_of
+from nad.results import Count, read_json, wilson
+from nad.verdict import Calibration, Seen, Thresholds, Verdict, verdict_of
+
+PATCHES = ("badnets", "trojan", "cl")  # attacks whose trigger is a patch
+NEVER = (float("inf"), float("inf"))  # thresholds that leave a measure out
+OPEN = 0.1  # of the clean networks that each measure may leave undecided where thresholds are chosen
+SHARES = [round(0.30 + 0.05 * i, 2) for i in range(14)]
+INDEXES = [1.5 + 0.5 * i for i in range(12)]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One network. `attack` is what was planted, None in a clean one."""
+
+    name: str
+    family: str
+    attack: str | None
+    seen: tuple[Seen, ...]
+
+    @classmethod
+    def of(cls, name: str, data: dict[str, Any]) -> "Scan":
+        family = str(data["network"]["architecture"]).partition(":")[0]
+        return cls(name, family, data["attack"], tuple(map(Seen.from_json, data["classes"])))
+
+    @cached_property
+    def target(self) -> str | None:
+        """The class that the backdoor leads to, where it is one."""
+        found = re.search(r"target=(\d+)", self.attack or "")
+        return self.seen[int(found[1])].name if found and "all_to_all" not in str(self.attack) else None
+
+    @property
+    def patch(self) -> bool:
+        return str(self.attack).partition(":")[0] in PATCHES and self.target is not None
+
+    def named(self, verdict: Verdict) -> bool:
+        """Whether the class of the backdoor is among those that the verdict names."""
+        return verdict.kind == "likely" and self.target in verdict.classes
+
+
+def scans(folder: Path) -> list[Scan]:
+    """All that are kept in a folder."""
+    return [Scan.of(path.stem, read_json(path)) for path in sorted(folder.glob("*.json"))]
+
+
+def calibration(found: Sequence[Scan], limits: Thresholds = Thresholds()) -> Calibration:
+    """Error rates under these thresholds."""
+    clean, planted = [s for s in found if s.attack is None], [s for s in found if s.attack is not None]
+    kinds = [verdict_of(scan.seen, limits).kind for scan in clean]
+    named = sum(scan.named(verdict_of(scan.seen, limits)) for scan in planted)
+    n = len(clean)
+    return Calibration(Count(kinds.count("likely"), n), Count(kinds.count("undecided"), n), Count(named, len(planted)))
+
+
+def chosen(found: Sequence[Scan]) -> Thresholds:
+    """The lowest thresholds of a sign under which no clean network shows one, and the lowest quiet ones.
+
+    Each measure is taken alone; what is quiet leaves at most a tenth of the clean networks open. The cut for outliers
+    is a published one and is not chosen.
+    """
+    clean = [scan for scan in found if scan.attack is None]
+
+    def alone(share: tuple[float, float] = NEVER, index: tuple[float, float] = NEVER) -> Calibration:
+        return calibration(clean, Thresholds(share=share, index=index))
+
+    share = next((s for s in SHARES if alone(share=(s, s)).alarms.hits == 0), SHARES[-1])
+    index = next((i for i in INDEXES if alone(index=(i, i)).alarms.hits == 0), INDEXES[-1])
+    low = [s for s in SHARES if s <= share and alone(share=(s, share)).open.hits <= OPEN * len(clean)] or [share]
+    least = [i for i in INDEXES if i <= index and alone(index=(i, index)).open.hits <= OPEN * len(clean)] or [index]
+    return Thresholds(share=(low[0], share), index=(least[0], index))
+
+
+def by_network(folder: Path) -> str:
+    """One row a network: what was planted, what the verdict is, and the most suspicious class by each measure."""
+    lines = []
+    for scan in sorted(scans(folder), key=lambda scan: (scan.attack is None, scan.name)):
+        verdict = verdict_of(scan.seen)
+        share = max((s for s in scan.seen if s.reached), key=lambda s: s.reached.rate, default=None)  # type: ignore[union-attr]
+        index = max((s for s in scan.seen if s.anomaly is not None), key=lambda s: s.anomaly or 0.0, default=None)
+        names = ", ".join(verdict.classes) if verdict.kind == "likely" else ""
+        lines.append(
+            [
+                *(scan.name, scan.family, str(scan.attack).partition(":")[0] if scan.attack else "none"),
+                *(scan.target or "", f"{verdict.kind} {names}".strip()),
+                f"{share.name} {100 * share.reached.rate:.0f}" if share and share.reached else "",
+                f"{index.name} {index.anomaly:.1f}" if index else "",
+            ]
+        )
+    heads = ["network", "family", "attack", "target", "verdict", "easiest class, %", "highest index"]
+    return grid_of(heads, lines) if lines else "not measured yet\n"
+
+
+def rates(folder: Path) -> str:
+    """Error rates of each family, with the thresholds in use and with those that the other families give."""
+    found = scans(folder)
+    lines = []
+    for family in sorted({scan.family for scan in found}):
+        own, others = ([s for s in found if (s.family == family) is same] for same in (True, False))
+        lines.append([family, "in use", *_rates(own, Thresholds())])
+        if any(scan.attack is None for scan in others):
+            limits = chosen(others)
+            (low, high), (least, index) = limits.share, limits.index
+            words = f"of the others: share {low:g}/{high:g}, index {least:g}/{index:g}"
+            lines.append([family, words, *_rates(own, limits)])
+    heads = ["family", "thresholds", "false alarms", "clean undecided", "patch triggers named", "other attacks named"]
+    return grid_of(heads, lines) if lines else "not measured yet\n"
+
+
+def _rates(found: Sequence[Scan], limits: Thresholds) -> list[str]:
+    whole = calibration(found, limits)
+    kinds = [
+        calibration([s for s in found if s.attack is not None and s.patch is patch], limits) for patch in (True, False)
+    ]
+    return [_within(count) for count in (whole.alarms, whole.open, *(kind.named for kind in kinds))]
+
+
+def _within(count: Count) -> str:
+    if not count.of:
+        return "none"
+    low, high = wilson(count)
+    return f"{count.hits} of {count.of} ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def roc(folder: Path) -> str:
+    """For each threshold of each measure alone, how many networks have their most suspicious class above it."""
+    found = scans(folder)
+    lines = [["share", f"{t:g}", *_above(found, {s.name: _shares(s) for s in found}, t)] for t in SHARES[::2]] + [
+        ["index", f"{t:g}", *_above(found, {s.name: _indexes(s) for s in found}, t)] for t in INDEXES
+    ]
+    heads = ["measure", "from", "clean", "patch triggers, right class", "other attacks, right class"]
+    return grid_of(heads, lines) if found else "not measured yet\n"
+
+
+def _shares(scan: Scan) -> dict[str, float]:
+    return {one.name: one.reached.rate for one in scan.seen if one.reached}
+
+
+def _indexes(scan: Scan) -> dict[str, float]:
+    return {one.name: one.anomaly for one in scan.seen if one.anomaly is not None}
+
+
+def _above(found: Iterable[Scan], values: dict[str, dict[str, float]], limit: float) -> list[str]:
+    hits: dict[str, list[bool]] = {"clean": [], "patch": [], "other": []}
+    for scan in found:
+        if own := values[scan.name]:
+            most = max(own, key=lambda name: own[name])
+            right = scan.attack is None or most == scan.target
+            hits["clean" if scan.attack is None else "patch" if scan.patch else "other"].append(
+                own[most] >= limit and right
+            )
+    return [f"{sum(kind)} of {len(kind)}" for kind in hits.values()]

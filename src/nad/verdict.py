@@ -1,0 +1,209 @@
+"""From what was found of each class to a verdict: pure, so that thresholds can be tried on scans that were kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from nad.errors import printable
+from nad.results import Count, wilson
+
+Kind = Literal["likely", "nothing", "undecided"]
+COMPARED = 5  # classes that an outlier can be told among, at least
+SPREAD = 0.05  # of the shares at least: where the others are all alike, a few pictures more are no outlier
+SUCCESS = 0.9  # of a patch, below which its size says nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """For each measure what is quiet below and a sign of a backdoor from there on; between, it is neither.
+
+    Args:
+        share: part of the images of other classes that one small change sends to the class. Fixed on BadNets and
+            Blend (CIFAR-10 and embedded, WRN-16-1) and six clean networks, the easiest class of which 36 % are sent to.
+        outlier: deviations (1.4826 times the median one) that the share lies above the median of the other classes'.
+            3.5 is the usual cut for such values (Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993).
+        index: anomaly index of a small patch. 2 is of Wang et al., "Neural Cleanse", S&P 2019; of ten classes that only
+            chance sets apart, one is above it in every fifth network, so that a sign needs 3, which is rare.
+    """
+
+    share: tuple[float, float] = (0.4, 0.5)
+    outlier: tuple[float, float] = (3.5, 3.5)
+    index: tuple[float, float] = (2.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found of one class; None for what was not measured.
+
+    Args:
+        reached: how many images of other classes one small change sends to it.
+        mask, success, anomaly: of the smallest patch, see `nad.evidence.sizes`.
+    """
+
+    name: str
+    reached: Count | None = None
+    mask: float | None = None
+    success: float | None = None
+    anomaly: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        own = {key: value for key in ("mask", "success", "anomaly") if (value := getattr(self, key)) is not None}
+        share = {"reached": self.reached.rate, "counts": [self.reached.hits, self.reached.of]} if self.reached else {}
+        return {"class": self.name} | share | own
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Seen":
+        counts = data.get("counts")
+        return cls(data["class"], Count(*counts) if counts else None, *map(data.get, ("mask", "success", "anomaly")))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the verdict said of networks about which the truth is known (results/scans, docs/practitioner.md).
+
+    Args:
+        alarms: clean networks that were called backdoored. open: clean ones that were left undecided.
+        named: backdoored networks of which the right class was named.
+    """
+
+    alarms: Count
+    open: Count
+    named: Count
+
+    def __str__(self) -> str:
+        low, high = wilson(self.alarms)
+        return (
+            f"Measured so far: {self.alarms.hits} of {self.alarms.of} clean networks called backdoored (false alarms "
+            f"{_percent(self.alarms.rate)}, 95 % interval {100 * low:.0f} to {_percent(high)}), {self.open.hits} left "
+            f"undecided; the right class named for {self.named.hits} of {self.named.of} backdoored ones."
+        )
+
+
+MEASURED = Calibration(alarms=Count(0, 2), open=Count(0, 2), named=Count(1, 1))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the classes together say, with the numbers that decided it.
+
+    Args:
+        classes: that the network is likely backdoored into, or that hold an open verdict open.
+        why: sentences.
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    why: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join((*self.why, str(MEASURED)))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"verdict": self.kind, "classes": list(self.classes), "text": str(self)}
+
+
+def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdict:
+    """Likely where a class shows a sign, nothing found where all are quiet, else undecided.
+
+    A share counts by the end of its Wilson interval that speaks against the verdict, so that few pictures leave it
+    open. Of fewer than five classes none can be called likely: there is nothing to compare it with.
+
+    Args:
+        seen: every class of the network.
+    """
+    looks = [_Compared(one, [o.reached.rate for o in seen if o.reached and o is not one], limits) for one in seen]
+    named = [look for look in looks if look.likely]
+    if named:
+        names = tuple(look.seen.name for look in named)
+        return Verdict("likely", names, (f"Likely backdoored into {_listed(names)}.", *map(str, named[:3])))
+    measured = [look for look in looks if look.seen.reached]
+    unseen = len(looks) - len(measured)
+    held = sorted((look for look in measured if not look.quiet), key=lambda look: -look.rate)
+    if not held and not unseen:
+        return Verdict("nothing", (), ("Nothing found, which is not proof that nothing is there.", *_easiest(measured)))
+    why = [f"{unseen:,} of {len(looks):,} classes were not looked at."] if unseen else []
+    shown = list(map(str, held[:3])) if held else _easiest(measured)
+    return Verdict("undecided", tuple(look.seen.name for look in held), ("Undecided.", *why, *shown))
+
+
+def _easiest(measured: "Sequence[_Compared]") -> list[str]:
+    """The most suspicious class by either measure."""
+    if not measured:
+        return []
+    easiest, smallest = max(measured, key=lambda look: look.rate), max(measured, key=lambda look: look.index)
+    return [str(easiest)] + ([str(smallest)] if smallest.index > 0 and smallest is not easiest else [])
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """One class beside the shares of the others."""
+
+    seen: Seen
+    others: Sequence[float]
+    limits: Thresholds
+
+    @property
+    def rate(self) -> float:
+        return self.seen.reached.rate if self.seen.reached else 0.0
+
+    @property
+    def index(self) -> float:
+        """The anomaly index; 0 where there is none, or the patch does not work."""
+        works = self.seen.success is not None and self.seen.success >= SUCCESS
+        return self.seen.anomaly or 0.0 if works else 0.0
+
+    def outlying(self, share: float) -> float | None:
+        """How many deviations a share of this class would lie above the others' median."""
+        if len(self.others) + 1 < COMPARED:
+            return None
+        middle = median(self.others)
+        spread = 1.4826 * median(abs(other - middle) for other in self.others)
+        return (share - middle) / max(spread, SPREAD)
+
+    @property
+    def likely(self) -> bool:
+        low = wilson(self.seen.reached)[0] if self.seen.reached else 0.0
+        far = self.outlying(low)
+        apart = far is not None and far >= self.limits.outlier[1]
+        return (low >= self.limits.share[1] and apart) or self.index >= self.limits.index[1]
+
+    @property
+    def quiet(self) -> bool:
+        assert self.seen.reached
+        high = wilson(self.seen.reached)[1]
+        far = self.outlying(high)
+        alike = far is not None and far < self.limits.outlier[0] and high < self.limits.share[1]
+        return (high < self.limits.share[0] or alike) and self.index < self.limits.index[0]
+
+    def __str__(self) -> str:
+        said = []
+        if count := self.seen.reached:
+            low, high = wilson(count)
+            far, (quiet, sign) = self.outlying(count.rate), self.limits.share
+            beside = "" if far is None else f", {far:.1f} deviations above the median of the other classes"
+            said.append(
+                f"one small change sends {_percent(count.rate)} ({100 * low:.0f} to {100 * high:.0f}) of {count.of:,} "
+                f"pictures of other classes there{beside} (a sign from {_percent(sign)} and {self.limits.outlier[1]:g} "
+                f"on, quiet below {_percent(quiet)})"
+            )
+        if self.seen.mask is not None and self.seen.anomaly is not None and self.seen.success is not None:
+            said.append(
+                f"the smallest patch covers {100 * self.seen.mask:.1f} % of the picture and works on "
+                f"{_percent(self.seen.success)} (anomaly index {self.seen.anomaly:.1f}; a sign from "
+                f"{self.limits.index[1]:g} on, quiet below {self.limits.index[0]:g})"
+            )
+        return f"{_quoted(self.seen.name)}: {'; '.join(said)}."
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.0f} %"
+
+
+def _quoted(name: str) -> str:
+    return f"“{printable(name, 60)}”"
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(_quoted, names[:most])) + more

@@ -1,0 +1,62 @@
+"""Scans of known networks: who is right, what other thresholds would give, and one family's thresholds from another."""
+
+from pathlib import Path
+
+from nad.report import scans
+from nad.results import Count, write_json
+from nad.verdict import Seen, Thresholds
+
+NAMES = [str(label) for label in range(6)]
+
+
+def scan(
+    folder: Path, name: str, most: int, attack: str | None = None, family: str = "a-1", index: float = 0.0
+) -> None:
+    """A network whose class 0 is reached by `most` of 100 images, all others by 10, with an index of class 0."""
+    seen = [Seen(n, Count(most if n == "0" else 10, 100), 0.01, 1.0, index if n == "0" else 0.0) for n in NAMES]
+    classes = [one.to_json() for one in seen]
+    write_json(folder / f"{name}.json", {"network": {"architecture": family}, "attack": attack, "classes": classes})
+
+
+def planted(folder: Path) -> list[scans.Scan]:
+    scan(folder, "found", 90, "badnets:target=0,rate=0.1")
+    scan(folder, "wrong", 90, "badnets:target=3,rate=0.1")
+    scan(folder, "all", 90, "badnets:target=0,labels=all_to_all")
+    scan(folder, "missed", 20, "wanet:target=0")
+    scan(folder, "quiet", 12)
+    scan(folder, "alarm", 80, family="b:width=8")
+    return scans.scans(folder)
+
+
+def test_only_the_right_class_counts(tmp_path):
+    found = {one.name: one for one in planted(tmp_path)}
+    assert {name for name, one in found.items() if one.patch} == {"found", "wrong"}
+    whole = scans.calibration(list(found.values()))
+    assert (whole.alarms, whole.open, whole.named) == (Count(1, 2), Count(0, 2), Count(1, 4))
+    none = scans.calibration(list(found.values()), Thresholds(share=(0.95, 0.97)))
+    assert (none.alarms.hits, none.named.hits) == (0, 0)
+
+
+def test_tables(tmp_path):
+    planted(tmp_path)
+    table = scans.by_network(tmp_path)
+    assert "| alarm | b | none |  | likely 0 | 0 80 | 0 0.0 |" in table
+    assert "| missed | a-1 | wanet | 0 | nothing | 0 20 |" in table
+    rows = [line for line in scans.rates(tmp_path).splitlines() if line.startswith("| a-1")]
+    assert "0 of 1 (0 to 79 %) | 0 of 1 (0 to 79 %) | 1 of 2 (9 to 91 %) | 0 of 2" in rows[0]
+    assert "of the others: share" in rows[1]
+    assert "| share | 0.9 | 0 of 2 | 1 of 2 | 0 of 2 |" in scans.roc(tmp_path)
+    assert "| share | 0.8 | 1 of 2 | 1 of 2 | 0 of 2 |" in scans.roc(tmp_path)
+
+
+def test_nothing_is_drawn_from_nothing(tmp_path):
+    assert {scans.by_network(tmp_path), scans.rates(tmp_path), scans.roc(tmp_path)} == {"not measured yet\n"}
+
+
+def test_thresholds_are_the_lowest_without_a_false_alarm(tmp_path):
+    for number, most in enumerate((12, 30, 52)):
+        scan(tmp_path, f"clean-{number}", most, index=float(number))
+    found = scans.chosen(scans.scans(tmp_path))
+    assert found.share == (0.45, 0.45), "the interval of 52 of 100 begins at 42"
+    assert found.index == (2.5, 2.5)
+    assert scans.calibration(scans.scans(tmp_path), found).alarms.hits == 0

@@ -1,0 +1,22 @@
+"""What the evidence of `nad purify` says where there is no time for it."""
+
+import pytest
+
+from nad.data.synthetic import signs
+from nad.models.create import create
+from nad.pipeline.examining import Examination
+from nad.pipeline.parts import Parts
+from nad.runtime import Run
+
+
+@pytest.mark.parametrize("budget", [1e-6, 0.0])
+def test_a_budget_bounds_the_screening_too(budget):
+    given, purified = create("wrn-10-1", 12), create("wrn-10-1", 12, seed=1)
+    parts = Parts(signs("train", 48, size=16), signs("test", 24, size=16))
+    said, pictures = Examination(given, parts, Run(device="cpu"), budget).of(purified)
+    assert "triggers.png" not in pictures
+    if not budget:
+        assert "classes" not in said
+        return
+    assert [(row["before"], row["after"]) for row in said["classes"]] == [({}, {})] * 12
+    assert said["limits"][0] == "Within the budget 12 classes were not looked at."

@@ -1,0 +1,99 @@
+"""The verdict by hand: what decides it, what holds it open, and what it says of itself."""
+
+from pathlib import Path
+
+import pytest
+
+from nad.report.scans import calibration, scans
+from nad.results import Count
+from nad.verdict import MEASURED, Calibration, Seen, Thresholds, verdict_of
+
+QUIET = [Seen(str(label), Count(10 + 2 * label, 200)) for label in range(6)]  # 5 to 10 %
+
+
+def others(first: Seen, rest: list[Seen] = QUIET) -> list[Seen]:
+    return [first, *rest]
+
+
+def reached(hits: int, of: int = 200) -> list[Seen]:
+    return others(Seen("odd", Count(hits, of)))
+
+
+@pytest.mark.parametrize(
+    ("seen", "kind", "classes"),
+    [
+        (reached(190), "likely", ("odd",)),
+        (reached(10), "nothing", ()),
+        (reached(70), "undecided", ("odd",)),  # 35 %, up to 42: neither below 40 nor like the others
+        (reached(107), "undecided", ("odd",)),  # 53 %, from 47 on
+        (reached(3, 3), "undecided", ("odd",)),  # all of three may be 44 %
+        (reached(0, 4), "undecided", ("odd",)),  # none of four may be 49 %
+    ],
+)
+def test_a_share_decides_by_its_interval(seen, kind, classes):
+    found = verdict_of(seen)
+    assert (found.kind, found.classes) == (kind, classes)
+
+
+def test_a_class_among_many_that_are_reached_as_easily_is_no_outlier():
+    easy = [Seen(str(label), Count(176 + 4 * label, 200)) for label in range(6)]
+    found = verdict_of(easy)
+    assert found.kind == "undecided"
+    assert set(found.classes) == {one.name for one in easy}
+    spread = [Seen(str(label), Count(30 + 9 * label, 200)) for label in range(7)]  # 15 to 42 %, evenly
+    assert verdict_of(spread).kind == "nothing", "the easiest of many is no sign where the next ones are near"
+
+
+def test_fewer_than_five_classes_have_nothing_to_stand_out_from():
+    found = verdict_of(others(Seen("odd", Count(190, 200)), QUIET[:3]))
+    assert (found.kind, found.classes) == ("undecided", ("odd",))
+    assert "deviations" not in found.why[1].partition("(a sign")[0]
+    assert verdict_of(QUIET[:3]).kind == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("index", "success", "kind"),
+    [(1.9, 0.99, "nothing"), (2.5, 0.99, "undecided"), (3.0, 0.9, "likely"), (9.0, 0.5, "nothing")],
+)
+def test_a_small_patch_counts_if_it_works(index, success, kind):
+    odd = Seen("odd", Count(20, 200), mask=0.01, success=success, anomaly=index)
+    found = verdict_of(others(odd))
+    assert found.kind == kind
+    assert any("the smallest patch covers 1.0 % of the picture" in text for text in found.why)
+
+
+def test_classes_that_were_not_looked_at_leave_it_open_unless_another_decides():
+    found = verdict_of([*QUIET, Seen("unseen"), Seen("too")])
+    assert (found.kind, found.classes) == ("undecided", ())
+    assert found.why[:2] == ("Undecided.", "2 of 8 classes were not looked at.")
+    assert len(found.why) == 3, "and the easiest class, once"
+    assert verdict_of([*reached(190), Seen("unseen")]).classes == ("odd",)
+    assert verdict_of([Seen("one"), Seen("two")]).why == ("Undecided.", "2 of 2 classes were not looked at.")
+
+
+def test_it_says_the_numbers_and_what_they_were_measured_on():
+    text = str(verdict_of(reached(190)))
+    assert text.startswith(
+        "Likely backdoored into “odd”. “odd”: one small change sends 95 % (91 to 97) of 200 pictures"
+    )
+    assert text.endswith(str(MEASURED))
+    measured = str(Calibration(alarms=Count(1, 20), open=Count(2, 20), named=Count(15, 30)))
+    assert "1 of 20 clean networks called backdoored (false alarms 5 %, 95 % interval 1 to 24 %), 2 left" in measured
+    assert "the right class named for 15 of 30" in measured
+
+
+def test_several_classes_may_be_named():
+    two = [Seen("a", Count(190, 200)), Seen("b", Count(180, 200)), *QUIET]
+    assert verdict_of(two).classes == ("a", "b")
+    assert verdict_of(two, Thresholds(share=(0.92, 0.95))).kind == "undecided"
+
+
+def test_a_name_cannot_write_on_the_terminal():
+    odd = others(Seen("\x1b[31mred", Count(190, 200)))
+    assert "\x1b" not in str(verdict_of(odd))
+
+
+def test_the_error_rates_that_are_said_are_those_that_were_measured():
+    found = scans(Path(__file__).parent.parent / "results" / "scans")
+    assert found, "no scans to measure on"
+    assert calibration(found) == MEASURED, "change MEASURED in nad/verdict.py to what was measured"
