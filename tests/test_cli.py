@@ -244,14 +244,29 @@ def test_several_methods_get_a_folder_each_and_one_table(several: "tuple[Path, R
     assert isinstance(ran.json, list)
     assert ran.json == read(folder / "result.json")
     for name, result in zip(("1-finetune", "2-nad"), ran.json):
-        assert names(folder / name) == PURIFIED - {"report.html"}
+        assert names(folder / name) == PURIFIED
         assert result.pop("folder") == name
+        assert result.pop("comparison")["max_drop"] == 0.08
         assert read(folder / name / "result.json") == result
         assert result["configuration"]["name"] == name[2:]
         assert read(folder / name / "model.json")["sha256"] == sha(folder / name / "model.safetensors")
     assert ran.json[0]["before"] == ran.json[1]["before"]
     assert ran.json[0]["data"] == ran.json[1]["data"]
     assert sha(folder / "1-finetune" / "model.safetensors") != sha(folder / "2-nad" / "model.safetensors")
+
+
+def test_how_much_accuracy_may_be_lost_is_said_once_for_all(purify: "Nad", tmp_path: Path) -> None:
+    methods = ("--method", "finetune:lr=0.1,epochs=1,batch=32,max_drop=0.3", "--max-drop", 0.02, "--budget", 0)
+    ran = purify(tmp_path / "out", *methods, method=BRIEF)
+    nad, finetune = read(tmp_path / "out" / "result.json")
+    assert finetune["configuration"]["max_drop"] == 0.3, "what a method says itself counts"
+    assert nad["configuration"]["max_drop"] == nad["configuration"]["teacher"]["max_drop"] == 0.02
+    assert nad["comparison"] == finetune["comparison"]
+    assert not nad["comparison"]["marked"]
+    assert nad["comparison"]["why"] in " ".join(ran.out.split())
+    ran = purify(tmp_path / "more", "--max-drop", 1)
+    assert ran.code == 2
+    assert ran.err == "nad: expected --max-drop of at least 0 and less than 1, a fraction, got 1\n"
 
 
 def test_a_method_gives_the_same_alone_and_after_another(

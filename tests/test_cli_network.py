@@ -11,6 +11,8 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from nad.cli.app import Data
+from nad.data import decoding
 from nad.extras import torchvision
 from nad.models.create import create, function_in
 
@@ -65,6 +67,12 @@ def test_a_file_says_which_folder_is_which_output(nad, bare, unsplit, tmp_path):
     assert accuracy(nad("evaluate", *how, "--classes", names, "--json")) > 0.9
     assert "warning" not in nad("evaluate", *how, "--classes", names).err
     out = tmp_path / "out"
+    for command in (("purify", *how, "--out", out, *FAST), ("scan", *how), ("scan", *how, "--method", "universal")):
+        ran = nad(*command)  # going on would train the network into the wrong order
+        assert ran.code == 2
+        assert "with its classes in another order than theirs.\nPass --classes FILE" in ran.err
+        assert "which seems to be: w, z, x, y\n" in ran.err
+    assert not out.exists()
     assert nad("purify", *how, "--classes", names, "--out", out, *FAST).code == 0
     assert json.loads((out / "model.json").read_text())["classes"] == ["W", "Z", "X", "Y"]
     ran = nad("evaluate", out, "--data", data)
@@ -89,8 +97,8 @@ def test_normalisation_is_set_by_hand_and_kept(nad, bare, unsplit, tmp_path):
     assert accuracy(nad("evaluate", *how, "--normalise", "none", "--json")) == raw
     assert accuracy(nad("evaluate", *how, "--normalise", "0.9/0.9/0.9,0.1/0.1/0.1", "--json")) < raw
     out = tmp_path / "out"
-    made = nad("purify", *how, "--normalise", "half", "--out", out, *FAST, "--json").json
-    assert json.loads((out / "model.json").read_text())["normalisation"] == [[0.5] * 3, [0.5] * 3]
+    made = nad("purify", *how, "--normalise", "0.05/0.05/0.05,0.9/0.9/0.9", "--out", out, *FAST, "--json").json
+    assert json.loads((out / "model.json").read_text())["normalisation"] == [[0.05] * 3, [0.9] * 3]
     reported = tmp_path / "reported"  # the very pictures that the accuracy was measured on
     files = sorted(path for path in unsplit.rglob("*.png"))
     for index in json.loads((out / "indices.json").read_text())["reported"]:
@@ -114,6 +122,15 @@ def test_pictures_are_resized_to_what_the_card_says(nad, victim, unsplit, tmp_pa
     assert "trained on 16x16 pixels and the images are 32x32; pass --size 16" in ran.err
 
 
+def test_headers_of_pictures_that_are_resized_are_read_once(unsplit, tmp_path, monkeypatch):
+    data, read = folders(tmp_path / "some", unsplit, side=32), []
+    size_of = decoding._header_size
+    monkeypatch.setattr(decoding, "_header_size", lambda payload: read.append(payload) or size_of(payload))
+    dataset, _ = Data(data=str(data)).load_for((16, 16))
+    assert dataset.train.size == (16, 16)
+    assert len(read) == len(set(read)) == len(dataset.train)
+
+
 def test_without_a_card_the_library_says_size_and_normalisation(nad, unsplit, tmp_path):
     safetensors.torch.save_file(create("timm:resnet10t", 4).state_dict(), tmp_path / "net.safetensors")
     data = folders(tmp_path / "some", unsplit, count=2)
@@ -130,6 +147,8 @@ def test_without_a_card_the_library_says_size_and_normalisation(nad, unsplit, tm
 LAYERS = """
 import torch
 from torch import nn
+from nad.cli.app import Data
+from nad.data import decoding
 from nad.extras import torchvision
 
 def block(i, o, norm):

@@ -1,5 +1,6 @@
 """`nad report` as a user runs it."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,36 @@ def test_a_page_is_drawn_anew_and_checked(nad: "Nad", results: Path, tmp_path: P
     page.write_text(page.read_text().replace("3.0<", "2.9<"))
     ran = nad("report", page, "--results", results, "--check")
     assert (ran.code, "2.9 is said of defenses clp badnets-cifar10 asr, which is 3.0" in ran.err) == (2, True)
+
+
+def test_the_report_of_a_purification_is_drawn_anew(nad: "Nad", tmp_path: Path) -> None:
+    for name in ("result.json", "history.csv"):
+        shutil.copy(Path(__file__).parent / "report" / "examples" / name, tmp_path)
+    (tmp_path / "attention.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    ran = nad("report", tmp_path)
+    assert (ran.code, ran.out.strip()) == (0, f"wrote {tmp_path / 'report.html'}")
+    page = (tmp_path / "report.html").read_bytes()
+    assert b"640 clean pictures came in" in page
+    (tmp_path / "report.html").unlink()
+    assert nad("report", tmp_path, "--json").json == {"report": str(tmp_path / "report.html")}
+    assert (tmp_path / "report.html").read_bytes() == page
+    for more in (("--check",), ("--out", tmp_path / "out")):
+        ran = nad("report", tmp_path, *more)
+        assert (ran.code, "whose report.html is drawn in it: no --out, no --check" in ran.err) == (2, True)
+    (tmp_path / "attention.png").unlink()
+    ran = nad("report", tmp_path)
+    assert (ran.code, "attention.png: expected a PNG picture beside result.json" in ran.err) == (2, True)
+    write_json(tmp_path / "result.json", {"method": "train"})
+    ran = nad("report", tmp_path)
+    assert (ran.code, "expected the result of a purification, or a list of them" in ran.err) == (2, True)
+
+
+def test_a_folder_with_nothing_in_it_says_what_it_expected(nad: "Nad", tmp_path: Path) -> None:
+    ran = nad("report", tmp_path)
+    assert ran.code == 2
+    assert "results in it (VICTIM/METHOD-SEED.json), or the result.json that nad purify writes" in " ".join(
+        ran.err.split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,15 @@ from nad.models.create import create
 from nad.pipeline.examining import Examination
 from nad.pipeline.parts import Parts
 from nad.runtime import Run
+from nad.training import predictions
 
 
 @pytest.mark.parametrize("budget", [1e-6, 0.0])
 def test_a_budget_bounds_the_screening_too(budget):
     given, purified = create("wrn-10-1", 12), create("wrn-10-1", 12, seed=1)
     parts = Parts(signs("train", 48, size=16), signs("test", 24, size=16))
-    said, pictures = Examination(given, parts, Run(device="cpu"), budget).of(purified)
+    run = Run(device="cpu")
+    said, pictures = Examination(given, parts, run, budget).of(purified, predictions(purified, parts.test, run))
     assert "triggers.png" not in pictures
     if not budget:
         assert "classes" not in said

@@ -1,5 +1,6 @@
 """A network and images from different people."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,13 @@ def test_a_file_says_which_class_is_which() -> None:
     found, notes = labelled(loaded(names=("a", "b", "c")), dataset("go", "stop", "yield"), ("yield", "go", "stop"))
     assert found == {"go": 1, "stop": 2, "yield": 0}
     assert notes == ("labels are put into the network's order of classes, by name",)
+
+
+def test_a_file_counts_where_a_card_says_another_order() -> None:
+    card = Card(architecture="wrn-10-1", classes=("go", "stop", "yield"))
+    network, images = fitted(replace(loaded(card.classes), card=card), dataset(*card.classes), ("stop", "yield", "go"))
+    assert network.card == replace(card, classes=("stop", "yield", "go"))
+    assert images.classes == network.card.classes
 
 
 def test_a_file_names_every_class_of_the_network() -> None:

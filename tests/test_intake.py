@@ -5,7 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from nad.data.images import ImageSet
+from nad.errors import NadError
+from nad.models.normalize import Normalized, parse
 from nad.pipeline.intake import intake
+from nad.pipeline.misreading import crossed, evident, refuse_misread
 from nad.runtime import Run
 
 RUN = Run(seed=1, device="cpu", precision="fp32")
@@ -118,3 +121,88 @@ def test_uneven_classes_and_missing_ones():
     found = intake(Reads(colour), images.subset(rows), RUN)
     assert "no pictures of blue" in texts(found, "warning")
     assert "between 10 and 110 pictures" in texts(found, "note")
+
+
+# What is evidently read wrong is refused
+
+
+@pytest.mark.parametrize(
+    ("given", "other", "chance", "expected"),
+    [
+        ((30, 300), (290, 300), 0.1, True),
+        ((9, 300), (291, 300), 0.5, True),  # two classes, exchanged
+        ((150, 300), (290, 300), 0.5, True),  # two classes, and answers that mean nothing
+        ((240, 300), (299, 300), 0.1, False),  # a fifth of the classes are exchanged: said, and no more
+        ((30, 300), (165, 300), 0.1, False),  # 55 %, which may be less than a half
+        ((30, 300), (185, 300), 0.1, True),
+        ((1, 6), (6, 6), 0.34, False),  # too few to know
+        ((270, 300), (290, 300), 0.9, False),  # nearly all pictures are of one class
+    ],
+)
+def test_what_is_evident(given, other, chance, expected):
+    assert evident(given, other, chance) is expected
+
+
+def test_an_order_is_counted_on_other_images_than_it_is_chosen_on():
+    labels = torch.arange(60) % 30
+    draws = torch.Generator().manual_seed(4)
+    assert crossed(labels, torch.randint(0, 30, (60,), generator=draws), 30) < 12
+    assert crossed(labels, (labels + 7) % 30, 30) == 60
+
+
+def test_what_belongs_together_passes():
+    for network in (Reads(colour), Reads(lambda x: torch.zeros(len(x), 3))):
+        refuse_misread(network, coloured(), RUN)
+        refuse_misread(network, coloured(), RUN, intake(network, coloured(), RUN))
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_another_order_of_the_classes_is_printed(looked):
+    network, images = Reads(colour), coloured(order=(1, 2, 0))
+    with pytest.raises(NadError) as caught:
+        refuse_misread(network, images, RUN, intake(network, images, RUN) if looked else None)
+    assert str(caught.value) == (
+        "the network answers 0 of 300 clean pictures right, and 300 with its classes in another order than theirs.\n"
+        "Pass --classes FILE with their names in the network's order, one a line, which seems to be: blue, red, green"
+    )
+
+
+def test_outputs_that_no_picture_tells_of_and_more_names_than_fit():
+    images = coloured(order=(1, 2, 0))
+    wider = Reads(lambda x: torch.cat([torch.zeros(len(x), 1), colour(x)], 1))
+    more = ImageSet(images.pixels, images.labels, (*images.classes, "none"))
+    with pytest.raises(NadError, match=r"seems to be: \?, blue, red, green \(\?: no picture tells\)\Z"):
+        refuse_misread(wider, more, RUN)
+    many = ImageSet(images.pixels, images.labels, (*(letter * 70 for letter in "abc"), *map(str, range(197))))
+    with pytest.raises(NadError, match=r", \? and 116 more, which its maker knows") as caught:
+        refuse_misread(Reads(lambda x: torch.cat([colour(x), torch.zeros(len(x), 197)], 1)), many, RUN)
+    assert max(map(len, str(caught.value).splitlines())) <= 600
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: colour(x.flip(1)), "100 of 300 clean pictures right, and 300 with red and blue exchanged"),
+        (lambda x: torch.where(x.amax() > 2, colour(x), torch.zeros(len(x), 3)), "300 with pixels in 0..255"),
+    ],
+)
+def test_pixels_that_are_read_wrong(function, said):
+    with pytest.raises(NadError) as caught:
+        refuse_misread(Reads(function), coloured(), RUN)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2
+    assert ("--model own.py:FACTORY" in str(caught.value)) == ("blue" in said)
+
+
+def test_the_normalisation_that_is_named_is_the_one_that_fits():
+    def wants(x):  # pixels in 0..255, less their mean of 100
+        return torch.where(x.amax() > 20, colour(x), torch.zeros(len(x), 3))
+
+    network = Normalized(Reads(wants), (0.4,) * 3, (0.9,) * 3)
+    with pytest.raises(NadError, match="300 with pixels in 0") as caught:
+        refuse_misread(network, coloured(), RUN)
+    text = str(caught.value).rpartition("Pass --normalise ")[2]
+    named = parse(text)
+    assert named is not None
+    refuse_misread(Normalized(Reads(wants), *named), coloured(), RUN)
+    assert text == "0.00156863/0.00156863/0.00156863,0.00352941/0.00352941/0.00352941"

@@ -16,7 +16,7 @@ from nad.errors import NadError
 from nad.models.checkpoints import load
 from nad.pipeline import Terms, attack_on, evaluate_checkpoint, loaded_from, purify_checkpoint, train
 from nad.runtime import Run
-from nad.training import Recipe
+from nad.training import Recipe, predictions
 
 ZOO = Path(__file__).parent.parent / "zoo"
 ATTACK = BadNets(target=0, rate=0.1)
@@ -93,6 +93,20 @@ def test_purify_in_memory_is_the_same_as_from_a_checkpoint(victim, dataset):
     assert set(made.result.evidence) == {"intake", "reported", "pictures", "limits"}, "no budget, no evidence"
     assert list(made.pictures) == ["attention.png"]
     assert sum(map(sum, made.result.evidence["reported"])) == made.result.after.acc.of
+
+
+def test_each_network_answers_the_reported_images_once(victim, dataset, monkeypatch):
+    asked = []
+
+    def counted(model, images, run):
+        asked.append(len(images))
+        return predictions(model, images, run)
+
+    for module in (nad.evaluation, nad.pipeline.erasing, nad.pipeline.examining):
+        monkeypatch.setattr(module, "predictions", counted)
+    method = [Defense.parse("finetune:lr=0.05,epochs=1,batch=32")]
+    purify_checkpoint(loaded_from(victim), dataset, method, Run(), Terms(clean=0.1, budget=0))
+    assert asked.count(len(dataset.test)) == 2, "before and after"
 
 
 def test_pictures_are_mirrored_only_where_that_means_the_same(victim, dataset):

@@ -54,14 +54,21 @@ def _count(hits: Tensor) -> Count:
     return Count(int(hits.sum()), hits.numel())
 
 
-def evaluate(model: nn.Module, test: ImageSet, attack: Attack | None = None, run: Run | None = None) -> Metrics:
+def evaluate(
+    model: nn.Module,
+    test: ImageSet,
+    attack: Attack | None = None,
+    run: Run | None = None,
+    clean: Tensor | None = None,
+) -> Metrics:
     """Evaluate in eval mode, without augmentation, on all test images.
 
     Args:
         test: clean test images. attack: where given, success is measured on its triggered copies of them.
+        clean: int64 (N,), predictions on `test`, where somebody made them already.
     """
     run = run or Run()
-    clean = predictions(model, test, run)
+    clean = predictions(model, test, run) if clean is None else clean
     triggered = None if attack is None else predictions(model, attack.triggered(test), run)
     return measured(test.labels.cpu(), clean, triggered, attack, len(test.classes))
 

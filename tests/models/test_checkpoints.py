@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nad.errors import NadError
+from nad.models import card, checkpoints
 from nad.models.card import Card
 from nad.models.checkpoints import load, save, weights_fingerprint
 from nad.models.create import create
@@ -132,6 +133,22 @@ def test_loading_changes_no_global_state(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     load(tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool) -> None:
+    written, hashed = save(tmp_path, network(), CARD), []
+
+    def counted(path: Path, digest: Callable[[Path], str] = card.digest) -> str:
+        hashed.append(path.name)
+        return digest(path)
+
+    for module in (card, checkpoints):
+        monkeypatch.setattr(module, "digest", counted)
+    if not recorded:
+        (tmp_path / "model.json").write_text(replace(written, sha256="").to_json())
+    assert load(tmp_path).source == {"name": "model.safetensors", "sha256": written.sha256}
+    assert hashed == ["model.safetensors"]
 
 
 @pytest.mark.parametrize("format", ["safetensors", "pt"])
@@ -485,9 +502,9 @@ def test_json_that_is_no_card(tmp_path: Path, text: str, message: str) -> None:
 
 def test_texts_in_a_card_are_made_printable() -> None:
     text = CARD.to_json().replace("sign 3", "sign\\u001b[31m").replace("signs", "a\\u202eb")
-    card = Card.from_json(text)
-    assert card.classes[3] == "sign?[31m"
-    assert card.data["name"] == "a?b"
+    made = Card.from_json(text)
+    assert made.classes[3] == "sign?[31m"
+    assert made.data["name"] == "a?b"
     assert Card.from_json(CARD.to_json()) == CARD
 
 

@@ -226,6 +226,46 @@ def test_several_methods_are_compared_before_each_has_its_section(tmp_path):
     assert [str(image["alt"]) for image in made.all("img")].count("Attention moves from the corner to the sign.") == 2
 
 
+def test_the_marked_one_is_said_first_and_each_method_has_a_page_of_its_own(tmp_path):
+    made = [example(classes=[]), example(classes=[])]
+    for place, one in zip(("1-nad", "2-nad"), made):
+        before, after = {"universal": 0.9, "anomaly": 3.0}, {"universal": 0.02, "anomaly": 1.0 if "1" in place else 2.5}
+        one["evidence"]["classes"] = [{"class": "stop", "others": 200, "before": before, "after": after}]
+        one["folder"] = place
+    made = dossier.compared(made, 0.08)
+    assert [one["comparison"]["marked"] for one in made] == [True, False]
+    whole = page(tmp_path, made, "1-nad", "2-nad")
+    said = whole.said
+    assert said.index("What was found ✓ good: nad:beta=auto is marked: it lost at most 8 points") < said.index("1. nad")
+    assert said.count("(marked)") == 1
+    for place, index in (("1-nad", "1"), ("2-nad", "2.5")):
+        own = Page((tmp_path / place / "report.html").read_text(encoding="utf-8")).said
+        assert (
+            f"After, the trigger found toward it covers an unknown part of the picture (anomaly index {index})" in own
+        )
+        assert "marked" not in own
+        assert "All methods" not in own
+
+
+def test_a_folder_of_a_method_is_drawn_the_same_alone(tmp_path):
+    lay(tmp_path, [EXAMPLE | {"folder": "1-nad"}, EXAMPLE | {"folder": "2-nad"}], "1-nad", "2-nad")
+    dossier.write(tmp_path)
+    own = (tmp_path / "1-nad" / "report.html").read_bytes()
+    (tmp_path / "1-nad" / "result.json").write_text(json.dumps(EXAMPLE))
+    assert dossier.write(tmp_path / "1-nad").read_bytes() == own
+
+
+def test_a_link_in_the_place_of_a_methods_folder_is_refused(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    lay(tmp_path, EXAMPLE, "elsewhere")
+    (tmp_path / "1-nad").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    for name in ("1-nad", "2-nad"):
+        (tmp_path / "result.json").write_text(json.dumps([EXAMPLE | {"folder": name}]))
+        with pytest.raises(NadError, match=f"names the folder {name}; expected it beside result.json, and no link"):
+            dossier.write(tmp_path)
+    assert not (tmp_path / "elsewhere" / "report.html").exists()
+
+
 def test_a_known_trigger_is_for_evaluation_only(tmp_path):
     data = example() | {"attack": "badnets:target=0"}
     for when, hits in (("before", 100), ("after", 3)):

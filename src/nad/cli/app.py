@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from nad import console, pipeline
 from nad.data import sources
 from nad.data.classes import read_names
+from nad.data.decoding import EncodedImages
 from nad.data.gallery import unlabelled
 from nad.data.sources import Dataset
 from nad.errors import NadError, printable
@@ -88,14 +89,13 @@ class Data:
         """The images at the size that a network was made for, unless --size says another; and what to tell of that."""
         if self.size is not None or size is None:
             return self.load(read), ()
-        came = "several sizes"
-        with suppress(NadError):  # several sizes, or something that is wrong with them below too
-            given = read(self.data, None)
-            if given.train.size == size:
-                return given, ()
-            came = "{}x{} pixels".format(*given.train.size)
-        resized = read(self.data, size)
-        return resized, (f"pictures of {came} are resized to {size[0]}x{size[1]}, the network's; --size sets another",)
+        loaded = read(self.data, size)
+        splits = [images.pixels for images in (loaded.train, loaded.test) if images is not None]
+        came = {one for pixels in splits if isinstance(pixels, EncodedImages) for one in pixels.came} or {size}
+        if came == {size}:
+            return loaded, ()
+        words = "several sizes" if len(came) > 1 else "{}x{} pixels".format(*came.pop())
+        return loaded, (f"pictures of {words} are resized to {size[0]}x{size[1]}, the network's; --size sets another",)
 
 
 @Parameter(name="*")

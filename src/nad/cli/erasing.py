@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from nad import console, pipeline
 from nad.cli.app import Data, How, Labelled, Network, apart, app, flag
 from nad.defenses import Defense
+from nad.defenses.judged import MAX_DROP, bounded
 from nad.errors import NadError
 from nad.models.checkpoints import Loaded
 from nad.models.files import Format, located
@@ -29,6 +30,7 @@ def purify(
     oracle: str | None = None,
     stages: str | None = None,
     budget: float = BUDGET,
+    max_drop: float | None = None,
     format: Format = "safetensors",
     overwrite: Annotated[bool, flag] = False,
     network: Labelled = Labelled(),
@@ -54,6 +56,9 @@ def purify(
         Layers whose attention is compared and distilled, a/b/c, where those found by probing will not do.
     budget
         Minutes for evidence that needs no trigger, before and after; 0 leaves it out.
+    max_drop
+        Largest loss of accuracy, a fraction: of what a method chooses on held-out images, where it says none itself,
+        and of the method that is marked among several (0.08 where nothing is said).
     format
         safetensors, or pt for a plain state dict.
     overwrite
@@ -62,6 +67,10 @@ def purify(
     if any(m.partition(":")[0] == Oracle.spec_name for m in method or ()):
         raise NadError("the oracle knows the trigger and is no method; pass --oracle ATTACK, such as --oracle card")
     methods = [Defense.parse(m) for m in method or ([] if oracle else [pipeline.DEFAULT])]
+    allowed = MAX_DROP if max_drop is None else max_drop
+    if not 0 <= allowed < 1:
+        raise NadError(f"expected --max-drop of at least 0 and less than 1, a fraction, got {allowed:g}")
+    methods = methods if max_drop is None else [bounded(one, max_drop) for one in methods]
     several = len(methods) + bool(oracle) > 1
     apart(out, str(located(checkpoint)), "checkpoint")
     apart(out, data.data, "images")
@@ -84,11 +93,14 @@ def purify(
         terms = pipeline.Terms(clean=clean, attack=judged, budget=budget, told=told)
         made = pipeline.purify_checkpoint(loaded, dataset, methods, run, terms, write)
         if several:
+            results = dossier.compared(results, allowed)
             write_json(folder / "result.json", results)
         dossier.write(folder)
     if how.json:
         return console.raw(dumps(results if several else results[0]))
     _tell(made)
+    if several:
+        console.line(results[0]["comparison"]["why"])
     console.line(f"wrote {out}; the report is {out / 'report.html'}")
 
 

@@ -12,7 +12,7 @@ from nad.figures import FIGURES, Studio
 from nad.grids import Layout, Planned
 from nad.models import zoo
 from nad.registry import close
-from nad.report import pages
+from nad.report import dossier, pages
 from nad.report.cells import cells, plans_of
 from nad.report.whole import Report
 from nad.results import dumps
@@ -32,8 +32,9 @@ def report(
     Parameters
     ----------
     what
-        A grid such as defenses; a folder of results (VICTIM/METHOD-SEED.json); or a page (.md), whose tables are drawn
-        anew between their markers.
+        A grid such as defenses; a folder of results (VICTIM/METHOD-SEED.json); a page (.md), whose tables are drawn
+        anew between their markers; or a folder that nad purify wrote, whose report.html is drawn anew from result.json
+        and the pictures beside it, with those of its methods where there are several.
     results
         Folder of the results, or what `nad bench --out` was given.
     out
@@ -45,9 +46,11 @@ def report(
     """
     if what.endswith(".md"):
         return _page(Path(what), results, check)
+    if (Path(what) / "result.json").is_file():
+        return _redraw(Path(what), out is not None or check, json)
     made = Report.of(*_asked(what, results))
     if not made.tables:
-        raise NadError(f"nothing of {printable(what)} was measured yet; expected results in {printable(results)}")
+        raise NadError(f"nothing of {printable(what)} was measured yet; expected {_expected(what, results)}")
     if out:
         made.write(out)
     if json:
@@ -105,6 +108,24 @@ def _asked(what: str, results: Path) -> tuple[list[Planned], Layout, pd.DataFram
         raise NadError(f"there is no grid, page or folder {printable(what)!r}{close(what, grids.names())}")
     found = cells(Path(what))
     return plans_of(found), Layout(title=Path(what).name), found
+
+
+def _expected(what: str, results: Path) -> str:
+    if not Path(what).is_dir():
+        return f"results in {printable(results)}"
+    return "results in it (VICTIM/METHOD-SEED.json), or the result.json that nad purify writes"
+
+
+def _redraw(folder: Path, more: bool, json: bool) -> None:
+    """The report of a purification, anew."""
+    if more:
+        raise NadError(
+            f"{printable(folder)} holds a purification, whose report.html is drawn in it: no --out, no --check"
+        )
+    page = dossier.write(folder)
+    if json:
+        return console.raw(dumps({"report": page}))
+    console.line(f"wrote {page}")
 
 
 def _page(page: Path, results: Path, check: bool) -> None:

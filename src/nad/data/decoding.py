@@ -76,11 +76,13 @@ class EncodedImages:
         pictures: where the encoded pictures lie.
         size: (height, width) of every decoded picture; use `open` to take it from the pictures.
         threads: how many decode at once.
+        came: the sizes that the pictures have, where `open` looked.
     """
 
     pictures: Pictures
     size: tuple[int, int]
     threads: int = 1
+    came: frozenset[tuple[int, int]] = frozenset()
 
     @classmethod
     def open(cls, pictures: Pictures, size: tuple[int, int] | None = None) -> "EncodedImages":
@@ -103,7 +105,8 @@ class EncodedImages:
                 f"expected pictures of one size, got {counts}{more} (height x width); pass --size N (or HxW)"
             )
         small = max((h * w for h, w in seen), default=0) < SMALL
-        return cls(pictures, size or next(iter(seen), (1, 1)), 1 if small else min(8, os.cpu_count() or 1))
+        threads = 1 if small else min(8, os.cpu_count() or 1)
+        return cls(pictures, size or next(iter(seen), (1, 1)), threads, frozenset(seen))
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

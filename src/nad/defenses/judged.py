@@ -1,6 +1,6 @@
 """The options of every defense that judges a choice on held-out clean images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from nad.data.images import ImageSet
@@ -43,3 +43,12 @@ class Judged(Defense):
     def held_out(self, images: ImageSet, run: Run) -> list[Fold]:
         """The folds this method's choices are made on."""
         return folds(images, self.hold_out, run, self.folds)
+
+
+def bounded(method: Defense, max_drop: float) -> Defense:
+    """`method`, and every method nested in it, with this `max_drop` where it says none itself."""
+    nested = {field.name: getattr(method, field.name) for field in fields(method)}
+    changes: dict[str, Any] = {k: bounded(one, max_drop) for k, one in nested.items() if isinstance(one, Defense)}
+    if isinstance(method, Judged) and method.max_drop is None:
+        changes["max_drop"] = max_drop
+    return replace(method, **changes)

@@ -104,12 +104,12 @@ def read_card(path: Path) -> Card | None:
         return None
     try:
         card = Card.from_json(beside.read_bytes())
-        found = digest(path)
+        found = digest(path) if card.sha256 else ""
     except OSError as error:
         raise NadError(f"cannot read {printable(path)} and its card: {printable(error.strerror or error)}") from error
     except NadError as error:
         raise NadError(f"{printable(beside)}: {error}") from error
-    if card.sha256 not in ("", found):
+    if card.sha256 != found:
         raise NadError(
             f"{printable(path)} is not the file that {printable(beside.name)} describes: its SHA-256 differs.\n"
             "It was changed or damaged. Get both again, or move the card away and pass --model"

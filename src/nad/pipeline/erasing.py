@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from nad.admission import admitted
 from nad.attacks.base import Attack
@@ -21,9 +21,11 @@ from nad.pipeline.fitting import trainable
 from nad.pipeline.intake import Intake, flips
 from nad.pipeline.judging import agree
 from nad.pipeline.made import Made
+from nad.pipeline.misreading import refuse_misread
 from nad.pipeline.parts import Parts, defended
 from nad.results import Metrics, Result
 from nad.runtime import Device, Precision, Progress, Run, silent, versions
+from nad.training import predictions
 
 DEFAULT = "nad-sau"  # what erases most on the measured victims (docs/defenses.md), whatever its name
 
@@ -91,30 +93,37 @@ def purify_checkpoint(
     agree(loaded, dataset.train)
     loaded = trainable(loaded, dataset.train)
     parts = defended(dataset, run.seed, terms.clean)
-    before = evaluated_once(loaded.model, parts.test, terms.attack, run)
     examination = None
     if loaded.stages:
         methods = [staged(method, loaded.stages) for method in methods]
-    if terms.budget is not None:
+    if terms.budget is None:
+        before = evaluated_once(loaded.model, parts.test, terms.attack, run)
+    else:
         examination = Examination(loaded.model, parts, run, terms.budget, loaded.stages, dataset.labelling)
+        refuse_misread(loaded.model, parts.train, run, examination.intake)
+        before = evaluate(loaded.model, parts.test, terms.attack, run, examination.answers)
         terms.told(examination.intake)
         methods = methods if examination.intake.flips else [unflipped(method) for method in methods]
     made = []
     for method in methods:
-        one = _purified(loaded, parts, method, run, before, terms.attack)
+        one, answers = _purified(loaded, parts, method, run, before, terms.attack)
         if examination:
-            evidence, pictures = examination.of(one.model)
+            evidence, pictures = examination.of(one.model, answers)
             one = replace(one, result=replace(one.result, evidence=evidence), pictures=pictures)
         made.append(one)
         done(one)
     return made
 
 
-def _purified(loaded: Loaded, parts: Parts, method: Defense, run: Run, before: Metrics, attack: Attack | None) -> Made:
+def _purified(
+    loaded: Loaded, parts: Parts, method: Defense, run: Run, before: Metrics, attack: Attack | None
+) -> tuple[Made, Tensor]:
+    """A purified network, and its answers to the test images."""
     began, spared = time.perf_counter(), len(run.spared)
     outcome = method(loaded.model, parts.train, run)
     seconds = time.perf_counter() - began + sum(run.spared[spared:])  # as if nothing had been there already
-    after = evaluate(outcome.model, parts.test, attack, run)
+    answers = predictions(outcome.model, parts.test, run)
+    after = evaluate(outcome.model, parts.test, attack, run, answers)
     result = Result(
         method=method.recorded(),
         configuration=outcome.method.configuration(),
@@ -139,4 +148,4 @@ def _purified(loaded: Loaded, parts: Parts, method: Defense, run: Run, before: M
         metrics={"before": before.to_json(), "after": after.to_json()},
         extra={"purified_from": loaded.source["sha256"]} if loaded.source else {},
     )
-    return Made(outcome.model, card, result, outcome.history, parts.indices, loaded.trigger)
+    return Made(outcome.model, card, result, outcome.history, parts.indices, loaded.trigger), answers

@@ -103,15 +103,19 @@ class Examination:
         return classes, evidence.inverted(self.given, self.ground, classes, self.run) if classes else None
 
     @cached_property
-    def right(self) -> Tensor:
-        """Which of the reported images the given network answers right."""
-        return predictions(self.given, self.parts.test, self.run) == self.parts.test.labels.cpu()
+    def answers(self) -> Tensor:
+        """The given network's answers to the reported images."""
+        return predictions(self.given, self.parts.test, self.run)
 
-    def of(self, purified: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """What is said of both networks, as JSON values, and the pictures by file name."""
+    def of(self, purified: nn.Module, answers: Tensor) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """What is said of both networks, as JSON values, and the pictures by file name.
+
+        Args:
+            answers: int64 (N,), the purified network's to the reported images.
+        """
         said: dict[str, Any] = {
             "intake": self.intake.to_json() | self._named(),
-            "reported": self._reported(purified),
+            "reported": self._reported(answers),
             "stages": [stage.name for stage in self.stages],
         }
         pictures = {}
@@ -155,24 +159,30 @@ class Examination:
         sizes = {"given": len(self.parts.train) + len(self.parts.test), "reported": len(self.parts.test)}
         return {"classes": list(self.parts.train.classes), "images": sizes}
 
-    def _reported(self, purified: nn.Module) -> list[list[int]]:
+    def _reported(self, answers: Tensor) -> list[list[int]]:
         """Of each class, the images that nothing was chosen on: right by both, before only, after only, by none."""
         labels, count = self.parts.test.labels.cpu(), len(self.parts.test.classes)
-        after = predictions(purified, self.parts.test, self.run) == labels
-        kinds = [self.right & after, self.right & ~after, ~self.right & after, ~self.right & ~after]
+        before, after = self.answers == labels, answers == labels
+        kinds = [before & after, before & ~after, ~before & after, ~before & ~after]
         table = torch.stack([torch.bincount(labels[kind], minlength=count) for kind in kinds], 1)
         return [list(map(int, row)) for row in table.tolist()]
 
     def _classes(self, look: Look, before: Triggers | None, after: Triggers | None) -> list[dict[str, Any]]:
         asked, _ = self.inverted
         sizes = [evidence.sizes(found, asked) if found else {} for found in (before, after)]
+        counts = self.ground.judged.counts()
 
         def of(seen: Look, own: dict[int, dict[str, float]], label: int) -> dict[str, float]:
             share = seen.reached.get(label)
             return ({"universal": share.rate} if share else {}) | own.get(label, {})
 
         return [
-            {"class": name, "before": of(self.look, sizes[0], label), "after": of(look, sizes[1], label)}
+            {
+                "class": name,
+                "others": sum(counts) - counts[label],
+                "before": of(self.look, sizes[0], label),
+                "after": of(look, sizes[1], label),
+            }
             for label, name in enumerate(self.parts.train.classes)
         ]
 

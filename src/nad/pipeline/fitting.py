@@ -32,6 +32,8 @@ def fitted(loaded: Loaded, dataset: Dataset, names: Sequence[str] | None = None)
             that can be the answer.
     """
     dataset, told = _by_name(loaded, dataset, names)
+    if names is not None and loaded.card:  # who names them knows better than the card
+        loaded = replace(loaded, card=replace(loaded.card, classes=tuple(names)))
     return answering(replace(loaded, notes=loaded.notes + told), dataset.train), dataset
 
 

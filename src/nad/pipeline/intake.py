@@ -21,6 +21,7 @@ GAIN, SURE = 0.05, 3.0  # another reading is likely if it is right more often by
 LOW = 0.5  # accuracy below which a network and its images hardly belong together
 MIRRORED = 0.02  # accuracy that mirrored pictures may cost
 FEW, FEW_EACH = 250, 10
+BGR, BYTES = "red and blue exchanged", "pixels in 0..255"
 UNEVEN = 10  # times as many images of one class as of another
 Level = Literal["good", "note", "warning"]
 
@@ -77,7 +78,7 @@ def intake(model: nn.Module, images: ImageSet, run: Run, own: bool = False) -> I
     answers = predictions(model, images, run)
     right = answers == labels
     mirrored = predictions(_Read(model, axis=3), images, run) == labels
-    tried = [] if own else list(_alternatives(model, images, run))
+    tried = [] if own else list(alternatives(model, images, run))
     read = [] if own else _accuracy(right, tried, answers, images)
     found = [*read, *_amount(images), *_same(images)]
     whole = Intake(_hits(right), _hits(mirrored), tuple(images.counts()), tuple(found), tuple(tried))
@@ -106,7 +107,7 @@ def _handed(whole: Intake) -> Finding:
     )
 
 
-def _alternatives(model: nn.Module, images: ImageSet, run: Run) -> Iterator[dict[str, Any]]:
+def alternatives(model: nn.Module, images: ImageSet, run: Run) -> Iterator[dict[str, Any]]:
     """How many images are answered right if the pictures are read otherwise."""
     few = images.subset(torch.randperm(len(images), generator=run.generator("intake"))[:TRIED])
     own, output = normalisation(model), answer(model)
@@ -116,7 +117,7 @@ def _alternatives(model: nn.Module, images: ImageSet, run: Run) -> Iterator[dict
         for name, around in NAMED.items()
         if not _near(own, around)
     }
-    readings |= {"red and blue exchanged": _Read(model, axis=1), "pixels in 0..255": _Read(model, scale=255.0)}
+    readings |= {BGR: _Read(model, axis=1), BYTES: _Read(model, scale=255.0)}
     given = predictions(model, few, run) == few.labels
     for change, network in readings.items():
         right = predictions(network, few, run) == few.labels
@@ -169,17 +170,21 @@ def _accuracy(right: Tensor, tried: list[dict[str, Any]], answers: Tensor, image
 
 def _order(answers: Tensor, images: ImageSet) -> tuple[float, str]:
     """What another order of the classes would gain, and that order in words; 0 and nothing where none seems right."""
-    count = len(images.classes)
-    table = torch.zeros(count, count, dtype=torch.int64)
-    table.index_put_((images.labels, answers.clamp(max=count - 1)), torch.ones_like(answers), accumulate=True)
-    rows, columns = linear_sum_assignment(table.numpy(), maximize=True)
-    gained = (table[rows, columns].sum() - table.diagonal().sum()).item() / len(answers)
-    moved = [(a, b) for a, b in zip(rows.tolist(), columns.tolist()) if a != b and table[a, b] > table[a].sum() / 2]
+    table, order = assigned(images.labels.cpu(), answers, len(images.classes))
+    gained = (table.gather(1, order[:, None]).sum() - table.diagonal().sum()).item() / len(answers)
+    moved = [(a, b) for a, b in enumerate(order.tolist()) if a != b and table[a, b] > table[a].sum() / 2]
     if gained < 0.1 or not moved:
         return 0.0, ""
     names = [f"{printable(images.classes[a], 30)} as output {b}" for a, b in moved[:3]]
     more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
     return gained, f"it answers {', '.join(names)}{more}: the classes seem to be in another order; pass --classes"
+
+
+def assigned(labels: Tensor, answers: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """How many images of each class get each answer (count, count), and each class's output where all fit best."""
+    table = torch.zeros(count, count, dtype=torch.int64)
+    table.index_put_((labels, answers.clamp(max=count - 1)), torch.ones_like(answers), accumulate=True)
+    return table, torch.from_numpy(linear_sum_assignment(table.numpy(), maximize=True)[1])
 
 
 def _amount(images: ImageSet) -> Iterator[Finding]:

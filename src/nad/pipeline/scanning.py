@@ -14,6 +14,7 @@ from nad.errors import NadError
 from nad.evaluation import caught
 from nad.models.checkpoints import Loaded
 from nad.pipeline.judging import agree
+from nad.pipeline.misreading import refuse_misread
 from nad.pipeline.parts import held
 from nad.runtime import Run, versions
 
@@ -37,6 +38,7 @@ def scan_checkpoint(
     """
     agree(loaded, dataset.train)
     images = held(dataset, run.seed, clean)
+    refuse_misread(loaded.model, images, run)
     asked: ImageSet | None = None
     names: tuple[str, ...] = ()
     if inputs:
@@ -63,6 +65,7 @@ def detection_rates(
     if dataset.test is None:
         raise NadError(f"{dataset.name} has no test split, on which detection is measured")
     images = held(dataset, run.seed, clean)
+    refuse_misread(loaded.model, images, run)
     began = time.perf_counter()
     hits, alarms = caught(detector, loaded.model, images, dataset.test.decoded(), attack, run)
     return _described(detector, images, run) | {

@@ -14,6 +14,7 @@ from nad.models.checkpoints import Loaded
 from nad.pictures import patch_figure, png
 from nad.pipeline.examining import BUDGET, PATCHES
 from nad.pipeline.judging import agree
+from nad.pipeline.misreading import refuse_misread
 from nad.pipeline.parts import held
 from nad.results import write_json
 from nad.runtime import Run, versions
@@ -49,6 +50,7 @@ def suspect_checkpoint(
         raise NadError(f"expected --budget of more than 0 minutes, got {budget:g}")
     agree(loaded, dataset.train)
     images = held(dataset, run.seed, clean)
+    refuse_misread(loaded.model, images, run)
     began = time.perf_counter()
     ground = Ground.of(images, run)
     look = screened(loaded.model, ground, run, seconds=60 * budget)

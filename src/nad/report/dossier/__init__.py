@@ -1,5 +1,6 @@
-"""The report of one purification, `report.html`: a pure function of the result and what lies beside it."""
+"""The report of a purification, `report.html`: a pure function of the result and what lies beside it."""
 
+from nad.report.dossier.marking import compared
 from nad.report.dossier.page import write
 
-__all__ = ["write"]
+__all__ = ["compared", "write"]

@@ -9,8 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nad.errors import NadError, printable
 from nad.report.dossier import blocks, tables
+from nad.report.dossier.marking import remade
 from nad.report.dossier.reading import Piece, pieces
-from nad.report.dossier.verdict import NOTHING_PROVEN, headline, verdict
+from nad.report.dossier.verdict import NOTHING_PROVEN, Statement, headline, verdict
 
 NAME = "report.html"
 LONGEST = 4000  # characters of one text from a file
@@ -20,20 +21,26 @@ def write(folder: Path) -> Path:
     """Draw `report.html` of `result.json`, `history.csv` and the pictures in `folder`, and in those it names.
 
     Args:
-        folder: of one result, or of a list of them whose `folder` says where each method's files lie.
+        folder: of one result, or of a list of them whose `folder` says where each method's files lie. Each of those
+            gets a page of its own too.
+
+    Returns:
+        The page of `folder`.
 
     Raises:
         NadError: the files are not those of a purification, or the page cannot be written.
     """
     found = pieces(folder)
     try:
-        text = page(found)
+        pages = {folder: page(found)} | {p.folder: page([p]) for p in found if p.folder != folder}
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         if isinstance(error, NadError):
             raise
         what = f"{type(error).__name__}: {printable(error)}"
         raise NadError(f"{printable(folder / 'result.json')}: expected what nad purify writes, got {what}") from error
-    return _written(folder / NAME, text)
+    for place, text in pages.items():
+        _written(place / NAME, text)
+    return folder / NAME
 
 
 def page(found: list[Piece]) -> str:
@@ -46,11 +53,13 @@ def page(found: list[Piece]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    mark = remade(found)
     return environment.get_template("page.html").render(
         subject=blocks.subject(found[0]),
         caveat=NOTHING_PROVEN,
         intake=blocks.intake(found[0]),
-        comparison=tables.comparison(found) if len(found) > 1 else None,
+        mark=[Statement("note" if mark.place is None else "good", mark.why)] if mark else [],
+        comparison=tables.comparison(found, mark.place if mark else None) if len(found) > 1 else None,
         sections=[(piece, headline(piece), verdict(piece), blocks.of(piece)) for piece in found],
         limits=blocks.limits(found),
     )
@@ -61,7 +70,7 @@ def _safe(value: Any) -> Any:
     return printable(value, LONGEST) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _written(path: Path, text: str) -> Path:
+def _written(path: Path, text: str) -> None:
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -74,4 +83,3 @@ def _written(path: Path, text: str) -> Path:
             raise
     except OSError as error:
         raise NadError(f"cannot write {printable(path)}: {error.strerror}") from error
-    return path

@@ -35,11 +35,13 @@ class Piece:
 
     Args:
         result: as `Result.to_json` gives it. history: one row an epoch; empty where nothing was trained.
+        folder: where they lie.
     """
 
     result: dict[str, Any]
     history: pd.DataFrame
     pictures: tuple[Picture, ...]
+    folder: Path
 
     @property
     def evidence(self) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def pieces(folder: Path) -> list[Piece]:
     needed = {"method", "configuration", "data", "run", "versions", "seconds", "before", "after"}
     if not results or not all(isinstance(r, dict) and set(r) >= needed for r in results):
         raise NadError(f"{printable(folder / 'result.json')}: expected the result of a purification, or a list of them")
-    return [_piece(folder / _plain(r["folder"]) if "folder" in r else folder, r) for r in results]
+    return [_piece(_inside(folder, r["folder"]) if "folder" in r else folder, r) for r in results]
 
 
 def number(value: object) -> float | None:
@@ -93,7 +95,14 @@ def address(kind: str, content: bytes) -> str:
 def _piece(folder: Path, result: dict[str, Any]) -> Piece:
     named = (result.get("evidence") or {}).get("pictures", [])
     shown = tuple(Picture(_uri(folder / _plain(p["file"])), str(p["title"]), str(p["alt"])) for p in named)
-    return Piece(result, _history(folder / "history.csv"), shown)
+    return Piece(result, _history(folder / "history.csv"), shown, folder)
+
+
+def _inside(folder: Path, name: object) -> Path:
+    place = folder / _plain(name)
+    if place.is_symlink() or not place.is_dir():
+        raise NadError(f"result.json names the folder {printable(name)}; expected it beside result.json, and no link")
+    return place
 
 
 def _plain(name: object) -> str:

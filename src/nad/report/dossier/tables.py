@@ -64,9 +64,11 @@ def evidence(signs: Signs) -> Table:
     )
 
 
-def comparison(found: Sequence[Piece]) -> Table:
+def comparison(found: Sequence[Piece], marked: int | None = None) -> Table:
     """All methods side by side, after the network as it was given."""
     columns = [_compared(piece) for piece in found]
+    if marked is not None:
+        columns[marked]["method"] += " (marked)"
     heads = [head for head in columns[0] if any(column.get(head) for column in columns)]
     given = _given(found[0])
     rows = [[given.get(head, "") for head in heads], *([column.get(head, "") for head in heads] for column in columns)]

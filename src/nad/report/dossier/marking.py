@@ -1,0 +1,157 @@
+"""Which of several methods has the strongest evidence that needs no trigger, if one has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nad.report.dossier.intervals import difference, overall
+from nad.report.dossier.reading import Piece, number
+from nad.report.dossier.signs import SUSPICIOUS, Sign, Signs, strongest, suspect
+from nad.report.dossier.wording import listed, plain, quoted, within
+from nad.results import Count
+
+CAVEAT = "A mark compares methods; it does not prove that a backdoor is gone."
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one network is compared by.
+
+    Args:
+        flagged: classes with a sign of a backdoor.
+        reached: pictures that one small change sends to the class that is reached most easily, of all of other classes.
+        index: the highest anomaly index of a patch. Like `reached` None where it was not measured.
+    """
+
+    flagged: tuple[str, ...]
+    reached: Count | None
+    index: float | None
+
+    @classmethod
+    def of(cls, signs: tuple[Sign, ...], others: dict[str, int]) -> "Trace":
+        """From the signs of a network, and of each class the pictures of other classes that changes were judged on."""
+        most, worst = strongest(signs), suspect(signs)
+        reached = None
+        if most and most.universal is not None and (asked := others.get(most.name, 0)):
+            reached = Count(round(most.universal * asked), asked)
+        return cls(tuple(sign.name for sign in signs if sign.flagged), reached, worst.anomaly if worst else None)
+
+    @property
+    def measured(self) -> bool:
+        return self.reached is not None and self.index is not None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The place of the marked method, None where none is, and why, in a sentence or two."""
+
+    place: int | None
+    why: str
+
+
+def stronger(one: Trace, other: Trace) -> bool:
+    """Whether the evidence that `one` hides no backdoor is stronger than that of `other`, beyond what chance explains.
+
+    It is where `one` leaves no sign and `other` has a patch that stands out. Otherwise a small change has to reach
+    fewer pictures, beyond the 95 % interval of the difference; of two without a sign a low share alone says too little
+    (docs/practitioner.md), so the index, which has no interval, may not speak against it.
+    """
+    if one.flagged or one.reached is None or one.index is None or other.reached is None or other.index is None:
+        return False
+    if other.index > SUSPICIOUS:
+        return True
+    fewer = difference(other.reached, one.reached, 0.0).high < 0
+    return fewer and (bool(other.flagged) or one.index <= other.index)
+
+
+def best(given: Trace, rivals: Sequence[Trace]) -> int | None:
+    """The place of the one that is stronger than the network as given, which has a sign, and than every other."""
+    if not given.flagged:
+        return None
+    for place, one in enumerate(rivals):
+        if all(stronger(one, other) for other in (given, *rivals[:place], *rivals[place + 1 :])):
+            return place
+    return None
+
+
+def mark(found: Sequence[Piece], max_drop: float) -> Mark:
+    """Which of `found` is marked.
+
+    Args:
+        max_drop: accuracy that a marked method may have cost at most, on the pictures that nothing was chosen on.
+    """
+    inside = [place for place, p in enumerate(found) if not p.is_oracle and overall(p).change.value >= -max_drop - 1e-9]
+    given, after = _traces(found[0])[0], [_traces(found[place])[1] for place in inside]
+    allowed = f"at most {100 * max_drop:g} points of accuracy"
+    if not inside:
+        return Mark(None, f"No method is marked: none lost {allowed}.")
+    if not (given.measured and all(trace.measured for trace in after)):
+        return Mark(
+            None,
+            "No method is marked: small changes and patches were not both sought for enough classes to compare by; "
+            "see the limits, and --budget.",
+        )
+    chosen = best(given, after)
+    names = [found[place].method for place in inside]
+    if chosen is None:
+        return Mark(None, f"No method is marked: {_undecided(given, after, names, allowed)}")
+    return Mark(inside[chosen], f"{names[chosen]} is marked: {_decided(given, after, chosen, allowed)} {CAVEAT}")
+
+
+def compared(results: Sequence[dict[str, Any]], max_drop: float) -> list[dict[str, Any]]:
+    """Results of several methods with what a comparison says: what was allowed, which is marked, and why."""
+    made = mark([Piece(result, pd.DataFrame(), (), Path()) for result in results], max_drop)
+    shared = {"max_drop": max_drop, "why": made.why}
+    return [result | {"comparison": shared | {"marked": place == made.place}} for place, result in enumerate(results)]
+
+
+def remade(found: Sequence[Piece]) -> Mark | None:
+    """The mark of results that were compared; None of those that were not."""
+    allowed = number((found[0].result.get("comparison") or {}).get("max_drop"))
+    return None if allowed is None or len(found) < 2 else mark(found, allowed)
+
+
+def _traces(piece: Piece) -> tuple[Trace, Trace]:
+    signs, rows = Signs.of(piece), piece.evidence.get("classes") or []
+    others = {str(row["class"]): int(row.get("others") or 0) for row in rows}
+    return Trace.of(signs.before, others), Trace.of(signs.after, others)
+
+
+def _decided(given: Trace, after: Sequence[Trace], chosen: int, allowed: str) -> str:
+    others = [trace for place, trace in enumerate(after) if place != chosen]
+    clean = [trace for trace in others if not trace.flagged]
+    gone = f"it lost {allowed} and leaves no sign of a backdoor, of which there was one toward {_classes(given)}"
+    if not others:
+        return f"{gone}; no other method without the trigger lost so little."
+    left = ["every other that lost so little leaves one"] if not clean else []
+    if clean:
+        left.append(f"one small change sends {_share(after[chosen])} of the pictures to a class")
+        left.append(f"surely fewer than after the others without a sign ({listed([_share(t) for t in clean])})")
+        left.append("and its anomaly index is no higher")
+    return f"{gone}; {', '.join(left)}."
+
+
+def _undecided(given: Trace, after: Sequence[Trace], names: Sequence[str], allowed: str) -> str:
+    if not given.flagged:
+        return "the network as given showed no sign of a backdoor, so none can be seen to have erased one."
+    clean = [(name, trace) for name, trace in zip(names, after) if not trace.flagged]
+    if not clean:
+        return f"each that lost {allowed} leaves a sign of a backdoor."
+    seen = [f"{name} ({_share(t)} reached, index {plain(t.index, 2)})" for name, t in clean]
+    if len(clean) == 1:
+        return f"{seen[0]} alone leaves no sign, but reaches fewer pictures only within what chance explains."
+    return (
+        f"{listed(seen)} leave no sign of a backdoor, and none of them is better in the pictures that a small change "
+        "reaches, beyond the 95 % intervals, without being worse in the anomaly index."
+    )
+
+
+def _classes(trace: Trace) -> str:
+    return listed([quoted(name) for name in trace.flagged])
+
+
+def _share(trace: Trace) -> str:
+    return within(trace.reached) if trace.reached else "not measured"
