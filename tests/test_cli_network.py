@@ -246,7 +246,7 @@ def test_a_network_with_several_outputs(nad, layers, unsplit):
 
 
 def test_the_layers_to_compare_can_be_named(nad, bare, unsplit, tmp_path):
-    how = (bare, "--model", "wrn-10-1", "--normalise", "half", "--data", unsplit, "--budget", 0)
+    how = (bare, "--model", "wrn-10-1", "--normalise", "0.05/0.05/0.05,0.9/0.9/0.9", "--data", unsplit, "--budget", 0)
     ran = nad("purify", *how, "--out", tmp_path / "none", *BOTH, "--stages", "block2/blok3")
     assert ran.code == 2
     assert "the network has no layer 'blok3'; it has block3" in ran.err
