@@ -32,7 +32,7 @@ def test_the_verdict_is_the_exit_status(nad, name, code, first, monkeypatch):
     ran = nad("scan", ZOO / name, "--data", "signs", "--clean", 0.1)
     assert ran.code == code, ran.err
     assert ran.out.startswith(first)
-    assert "Screened only: 12 classes, for which no patch was sought." in ran.out
+    assert "Screened only, no patch was sought: 12 of 12 classes." in ran.out
     said = ("deviations above the median", "clean networks", "interval", "seconds of 600 at most")
     assert all(part in ran.out for part in said)
     assert "smallest patch, of the picture" not in ran.out
@@ -48,7 +48,7 @@ def test_patches_of_the_most_suspicious_classes_are_kept(nad, tmp_path, monkeypa
     assert (len(held["classes"]), held["screened"], held["inverted"]) == (12, 12, 5)
     assert sum("anomaly" in row for row in held["classes"]) == 5
     assert {"mask", "success", "anomaly"} <= set(held["classes"][0]), "of the class of the backdoor"
-    assert held["skipped"] == ["Screened only: 7 classes, for which no patch was sought (it is for 5 at most)."]
+    assert held["skipped"] == ["Screened only, no patch was sought: 7 of 12 classes (it is for 5 at most)."]
 
 
 def test_json_has_the_whole_and_the_same_exit_status(nad, victim, tiny):

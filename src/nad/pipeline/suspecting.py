@@ -94,5 +94,5 @@ def _skipped(classes: int, screened: int, inverted: int) -> list[str]:
         said.append(f"Not looked at within the budget: {unseen:,} of {classes:,} classes.")
     if left := screened - inverted:
         most = f" (it is for {inverted} at most)" if inverted and inverted == evidence.DEEPEST else ""
-        said.append(f"Screened only: {left:,} classes, for which no patch was sought{most}.")
+        said.append(f"Screened only, no patch was sought: {left:,} of {classes:,} classes{most}.")
     return said
