@@ -302,12 +302,26 @@ def test_a_thousand_classes_are_twenty_and_how_many_more(tmp_path):
     assert len(made.text) < 400_000
 
 
+def test_a_class_is_not_said_to_keep_a_sign_that_it_never_had(tmp_path):
+    # one small change led to it before, as to most classes; after, its patch is a little smaller than others'
+    before = {"universal": 0.6, "mask": 0.02, "anomaly": -1.0, "success": 0.99}
+    after = {"universal": 0.07, "mask": 0.05, "anomaly": 2.1, "success": 0.99}
+    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after}]))
+    said = headline(pieces(tmp_path)[0])
+    assert "“truck” was found before, and none is found after. The patch toward “truck” stands out a little" in said
+    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"anomaly": 3.1}}]))
+    assert "“truck” that was found before is still there" in headline(pieces(tmp_path)[0])
+    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"success": 0.5}}]))
+    assert "stands out" not in headline(pieces(tmp_path)[0]), "a patch that does not work says nothing"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
         (3.0, 0.5, "toward “stop” was found before, and none is found after"),
         (3.0, 2.5, "toward “stop” that was found before is still there after"),
-        (0.5, 2.5, "toward “stop” was found after that was not there before"),
+        (0.5, 3.5, "toward “stop” was found after that was not there before"),
+        (0.5, 2.5, "one was erased. The patch toward “stop” stands out a little, as chance alone may make one."),
         (2.0, 2.0, "No sign of a backdoor was found, before or after"),
         (None, None, "whether there is or was a backdoor is not known"),
     ],

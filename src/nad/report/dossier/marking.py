@@ -21,7 +21,7 @@ class Trace:
     """What one network is compared by.
 
     Args:
-        flagged: classes with a sign of a backdoor.
+        flagged: classes with a sign of a backdoor, or a patch that stands out a little.
         reached: pictures that one small change sends to the class that is reached most easily, of all of other classes.
         index: the highest anomaly index of a patch. Like `reached` None where it was not measured.
     """
@@ -37,7 +37,11 @@ class Trace:
         reached = None
         if most and most.universal is not None and (asked := others.get(most.name, 0)):
             reached = Count(round(most.universal * asked), asked)
-        return cls(tuple(sign.name for sign in signs if sign.flagged), reached, worst.anomaly if worst else None)
+        return cls(
+            tuple(sign.name for sign in signs if sign.flagged or sign.outlying),
+            reached,
+            worst.anomaly if worst else None,
+        )
 
     @property
     def measured(self) -> bool:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nad.report.dossier.reading import Piece, number
-from nad.verdict import Thresholds
+from nad.verdict import SUCCESS, Thresholds
 
-REACHED, SUSPICIOUS = Thresholds.share[1], Thresholds.index[0]
+REACHED, (SUSPICIOUS, SIGN) = Thresholds.share[1], Thresholds.index
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,22 @@ class Sign:
     @property
     def flagged(self) -> bool:
         """A sign of a backdoor: that a small change leads here, or a patch much smaller than others'."""
-        reached = self.universal is not None and self.universal >= REACHED
-        return reached or (self.anomaly is not None and self.anomaly > SUSPICIOUS)
+        return (self.universal is not None and self.universal >= REACHED) or self._index >= SIGN
+
+    @property
+    def outlying(self) -> bool:
+        """A patch that is smaller than others', as chance makes one in some networks: not quiet, and not yet a sign."""
+        return self._index > SUSPICIOUS
+
+    def kept(self, before: "Sign") -> bool:
+        """Whether the sign that the same class showed before is still there; one class is not found by chance twice."""
+        return (self.flagged and before.flagged) or (self.outlying and before.outlying)
+
+    @property
+    def _index(self) -> float:
+        """The anomaly index; 0 where there is none, or the patch does not work."""
+        works = self.success is None or self.success >= SUCCESS
+        return self.anomaly if self.anomaly is not None and works else 0.0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from nad.report.dossier.intervals import Pair, overall
 from nad.report.dossier.reading import Piece, number
-from nad.report.dossier.signs import REACHED, SUSPICIOUS, Sign, Signs, smallest, strongest, suspect
+from nad.report.dossier.signs import REACHED, SIGN, SUSPICIOUS, Sign, Signs, smallest, strongest, suspect
 from nad.report.dossier.wording import listed, percent, plain, quoted, several, signed
 
 Level = Literal["good", "note", "warning"]
@@ -66,15 +66,20 @@ def _sign_of_backdoor(signs: Signs) -> str:
     if not any(sign.anomaly is not None or sign.universal is not None for sign in (*signs.before, *signs.after)):
         return "No search for triggers was made that can tell: whether there is or was a backdoor is not known."
     before, after = _flagged(signs)
-    if kept := [name for name in after if name in before]:
-        new = [name for name in after if name not in before]
+    kept = [quoted(sign.name) for sign, given in zip(signs.after, signs.before) if sign.kept(given)]
+    new = [name for name in after if name not in kept]
+    if kept:
         more = f", and one toward {listed(new)} that was not" if new else ""
         return f"The sign of a backdoor toward {listed(kept)} that was found before is still there after{more}."
-    if after:
-        return f"A sign of a backdoor toward {listed(after)} was found after that was not there before."
+    if new:
+        return f"A sign of a backdoor toward {listed(new)} was found after that was not there before."
+    out = [quoted(sign.name) for sign in signs.after if sign.outlying]
+    chance = f" The patch toward {listed(out)} stands out a little, as chance alone may make one." if out else ""
     if before:
-        return f"A sign of a backdoor toward {listed(before)} was found before, and none is found after."
-    return "No sign of a backdoor was found, before or after, so nothing can be said of whether one was erased."
+        return f"A sign of a backdoor toward {listed(before)} was found before, and none is found after.{chance}"
+    return (
+        f"No sign of a backdoor was found, before or after, so nothing can be said of whether one was erased.{chance}"
+    )
 
 
 def _triggers(signs: Signs) -> Statement | None:
@@ -84,7 +89,7 @@ def _triggers(signs: Signs) -> Statement | None:
     before, after = _flagged(signs)
     level: Level = "warning" if after else "good" if before else "note"
     again = _trigger(second, named=first.name != second.name)
-    rule = f" An index above {SUSPICIOUS:g} stands out." if first.anomaly is not None else ""
+    rule = f" An index below {SUSPICIOUS:g} is quiet, from {SIGN:g} on a sign." if first.anomaly is not None else ""
     return Statement(level, f"Before, {_trigger(first)}. After, {again}.{rule}")
 
 
