@@ -86,29 +86,32 @@ def test_a_dead_tap_that_the_user_named_is_an_error():
 
 
 class Dying(nn.Module):
-    """Its second stage is a rectifier that never fires: found by probing, and without signal."""
+    """Its last stages are rectifiers that never fire: found by probing, and without signal."""
 
-    def __init__(self, only_dead: bool = False) -> None:
+    def __init__(self, live: int) -> None:
         super().__init__()
         self.stage1 = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
         self.stage2 = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.stage3 = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(8, 4)
-        for stage in (self.stage1, self.stage2) if only_dead else (self.stage2,):
+        for stage in (self.stage1, self.stage2, self.stage3)[live:]:
             nn.init.constant_(stage[0].bias, -100.0)
 
     def forward(self, x):
-        return self.fc(self.pool(self.stage2(self.stage1(x))).flatten(1))
+        return self.fc(self.pool(self.stage3(self.stage2(self.stage1(x)))).flatten(1))
 
 
-def test_a_dead_tap_found_by_probing_is_dropped_and_reported_and_none_left_is_an_error():
+def test_a_dead_tap_found_by_probing_is_dropped_and_reported_and_fewer_than_two_left_are_an_error():
     method = NAD(lr=0.01, beta=(1.0,), epochs=1, batch=16, teacher=Finetune(lr=0.001, epochs=1))
-    notes = method(Dying(), images()).notes
-    assert notes["stages"] == ["stage1.1"]
+    notes = method(Dying(live=2), images()).notes
+    assert notes["stages"] == ["stage1.1", "stage2.1"]
     assert len(notes["dropped_stages"]) == 1
-    assert notes["dropped_stages"][0].startswith("stage2.1 (spread 0")
+    assert notes["dropped_stages"][0].startswith("stage3.1 (spread 0")
+    with pytest.raises(NadError, match="stage1.1.*--stages"):
+        method(Dying(live=1), images())
     with pytest.raises(NadError, match="every stage that was found carries no signal"):
-        method(Dying(only_dead=True), images())
+        method(Dying(live=0), images())
 
 
 def test_the_guard_does_not_fire_when_teacher_and_student_agree():
