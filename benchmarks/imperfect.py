@@ -14,7 +14,7 @@ import argparse
 import io
 import re
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from nad.data.reencode import jpeg
 from nad.data.sources import Dataset
 from nad.data.splits import clean_subset
 from nad.defenses import Defense
+from nad.defenses.base import everywhere
 from nad.defenses.trained import Trained
 from nad.errors import NadError
 from nad.models import zoo
@@ -133,13 +134,9 @@ CONDITIONS: dict[str, Condition] = {
 
 def fitting(method: Defense, count: int) -> Defense:
     """`method`, and every method nested in it, with a batch that so few pictures fill, as the refusal asks."""
-    changes: dict[str, Any] = {}
-    for field in fields(method):
-        if isinstance(nested := getattr(method, field.name), Defense):
-            changes[field.name] = fitting(nested, count)
-    if isinstance(method, Trained) and method.how().batch > count:
-        changes["batch"] = count // 2
-    return replace(method, **changes)
+    return everywhere(
+        method, lambda one: {"batch": count // 2} if isinstance(one, Trained) and one.how().batch > count else {}
+    )
 
 
 def of_condition(loaded: Loaded, dataset: Dataset, condition: str, method: str, run: Run) -> dict[str, Any]:

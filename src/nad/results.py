@@ -29,9 +29,9 @@ class Count:
         return self.hits / self.of
 
 
-def wilson(count: Count) -> tuple[float, float]:
-    """Wilson's score interval, 95 %."""
-    z, n, p = NormalDist().inv_cdf(0.975), count.of, count.rate
+def wilson(count: Count, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval."""
+    z, n, p = NormalDist().inv_cdf((1 + confidence) / 2), count.of, count.rate
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = ((middle + side * half) / (1 + z * z / n) for side in (-1, 1))
     return (low if count.hits else 0.0), (high if count.hits < n else 1.0)

@@ -89,7 +89,8 @@ def test_what_is_said_of_the_marked_one():
         [False, True],
         "nad-sau is marked: it lost at most 8 points of accuracy and leaves no sign of a backdoor, of which there was "
         "one toward “stop”; every other that lost so little leaves one. "
-        "A mark compares methods; it does not prove that a backdoor is gone.",
+        "A mark compares methods; it does not prove that a backdoor is gone. It asks for the accuracy on the reported "
+        "pictures, which flatters that of a marked method a little.",
     )
     flags, why = marked(result("sau", 10, 80), fine)
     assert flags == [False, True]

@@ -1,7 +1,8 @@
 """What every defense is: a network and clean images in, a network of the same kind out."""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,7 +15,7 @@ from nad.defenses.outcome import Outcome
 from nad.registry import Method, Registry
 from nad.runtime import Run
 
-__all__ = ["DEFENSES", "Defense", "Outcome", "restored", "working_copy"]
+__all__ = ["DEFENSES", "Defense", "Outcome", "everywhere", "restored", "working_copy"]
 
 DEFENSES: "Registry[Defense]" = Registry("defense")
 
@@ -82,3 +83,10 @@ def restored(purified: nn.Module, given: nn.Module) -> nn.Module:
             tensor.data = tensor.data.to(originals[name].dtype)
             tensor.requires_grad_(originals[name].requires_grad)
     return purified.eval()
+
+
+def everywhere(method: Defense, change: Callable[[Defense], dict[str, Any]]) -> Defense:
+    """`method`, and every method nested in it, each with the options that `change` gives for it."""
+    options = {field.name: getattr(method, field.name) for field in fields(method)}
+    nested = {name: everywhere(one, change) for name, one in options.items() if isinstance(one, Defense)}
+    return replace(method, **nested | change(method))

@@ -1,10 +1,10 @@
 """The options of every defense that judges a choice on held-out clean images."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 from nad.data.images import ImageSet
-from nad.defenses.base import Defense
+from nad.defenses.base import Defense, everywhere
 from nad.defenses.choosing import Fold, folds
 from nad.errors import NadError
 from nad.registry import option
@@ -47,8 +47,6 @@ class Judged(Defense):
 
 def bounded(method: Defense, max_drop: float) -> Defense:
     """`method`, and every method nested in it, with this `max_drop` where it says none itself."""
-    nested = {field.name: getattr(method, field.name) for field in fields(method)}
-    changes: dict[str, Any] = {k: bounded(one, max_drop) for k, one in nested.items() if isinstance(one, Defense)}
-    if isinstance(method, Judged) and method.max_drop is None:
-        changes["max_drop"] = max_drop
-    return replace(method, **changes)
+    return everywhere(
+        method, lambda one: {"max_drop": max_drop} if isinstance(one, Judged) and one.max_drop is None else {}
+    )

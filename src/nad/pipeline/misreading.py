@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from nad.data.images import ImageSet
 from nad.errors import NadError, printable
 from nad.models.normalize import normalisation, written
 from nad.pipeline.intake import BGR, BYTES, Intake, alternatives, assigned
+from nad.results import Count, wilson
 from nad.runtime import Run
 from nad.training import predictions
 
@@ -56,7 +56,7 @@ def evident(given: Hits, other: Hits, chance: float) -> bool:
     Args:
         chance: part of the images that a network gets right which knows nothing of them.
     """
-    low, high = _interval(other)[0], _interval(given)[1]
+    low, high = wilson(Count(*other), CONFIDENCE)[0], wilson(Count(*given), CONFIDENCE)[1]
     return low > max(HALF, chance) and high < (chance + low) / 2
 
 
@@ -72,11 +72,6 @@ def crossed(labels: Tensor, answers: Tensor, count: int) -> int:
         _, order = assigned(labels[part], answers[part], count)
         hits += int((order[labels[~part]] == answers[~part]).sum())
     return hits
-
-
-def _interval(hits: Hits) -> tuple[float, float]:
-    found = stats.binomtest(*hits).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def _orders(answers: Tensor, given: Hits, images: ImageSet) -> Iterator[tuple[Hits, Hits, str]]:

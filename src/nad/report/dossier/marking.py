@@ -13,7 +13,10 @@ from nad.report.dossier.signs import SUSPICIOUS, Sign, Signs, strongest, suspect
 from nad.report.dossier.wording import listed, plain, quoted, within
 from nad.results import Count
 
-CAVEAT = "A mark compares methods; it does not prove that a backdoor is gone."
+CAVEAT = (
+    "A mark compares methods; it does not prove that a backdoor is gone. It asks for the accuracy on the reported "
+    "pictures, which flatters that of a marked method a little."
+)
 
 
 @dataclass(frozen=True)
