@@ -113,9 +113,9 @@ def evidence_table(classes: Sequence[dict[str, Any]], method: str = "", most: in
     table.add_column("class", overflow="fold")
     table.add_column("sent there by one small change", justify="right")
     table.add_column("smallest patch, of the picture", justify="right")
-    seen = [row for row in classes if "universal" in row["before"]]
-    for row in sorted(seen, key=lambda row: -row["before"]["universal"])[:most]:
-        table.add_row(safe(row["class"], 40), moved(row, "universal"), moved(row, "mask"))
+    seen = [row for row in classes if "reached" in row["before"]]
+    for row in sorted(seen, key=lambda row: -row["before"]["reached"])[:most]:
+        table.add_row(safe(row["class"], 40), moved(row, "reached"), moved(row, "mask"))
     if seen:
         out().print(table)
     if len(classes) > most:

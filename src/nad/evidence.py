@@ -15,6 +15,7 @@ from nad.models.forward import evaluating
 from nad.models.normalize import unwrap
 from nad.models.stages import Stage, tap
 from nad.runtime import Run
+from nad.verdict import Seen
 
 SCREENING = Universal.steps * Universal.batch  # images that screening one class takes
 EPOCHS = 40  # of an inversion; masks change little after
@@ -47,6 +48,16 @@ def sizes(found: Triggers, classes: Sequence[int]) -> dict[int, dict[str, float]
         for label, far in zip(classes, index.tolist()):
             rows[label]["anomaly"] = far
     return rows
+
+
+def seen(look: Look, names: Sequence[str], found: Triggers | None, classes: Sequence[int]) -> list[Seen]:
+    """All that was found of each class of a network, by name.
+
+    Args:
+        found: the patches of `classes`; None where none were sought.
+    """
+    patches = sizes(found, classes) if found else {}
+    return [Seen(name, look.reached.get(label), **patches.get(label, {})) for label, name in enumerate(names)]
 
 
 def attention_moved(

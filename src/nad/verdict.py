@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from statistics import median
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ SUCCESS = 0.9  # of a patch, below which its size says nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """For each measure what is quiet below and a sign of a backdoor from there on; between, it is neither.
+    """For each measure what is quiet below and a sign of a backdoor from there on; between, it is open.
 
     Args:
         share: part of the images of other classes that one small change sends to the class. Fixed on BadNets and
@@ -30,6 +31,14 @@ class Thresholds:
     share: tuple[float, float] = (0.4, 0.5)
     outlier: tuple[float, float] = (3.5, 3.5)
     index: tuple[float, float] = (2.0, 3.0)
+
+
+class Level(IntEnum):
+    """How suspicious something is."""
+
+    QUIET = 0
+    OPEN = 1
+    SIGN = 2
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,18 @@ class Seen:
     success: float | None = None
     anomaly: float | None = None
 
+    @property
+    def share(self) -> float | None:
+        return self.reached.rate if self.reached else None
+
     def to_json(self) -> dict[str, Any]:
+        return {"class": self.name} | self.measured()
+
+    def measured(self) -> dict[str, Any]:
+        """What was measured, without the name."""
         own = {key: value for key in ("mask", "success", "anomaly") if (value := getattr(self, key)) is not None}
         share = {"reached": self.reached.rate, "counts": [self.reached.hits, self.reached.of]} if self.reached else {}
-        return {"class": self.name} | share | own
+        return share | own
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Seen":
@@ -112,14 +129,14 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
     Args:
         seen: every class of the network.
     """
-    looks = [_Compared(one, [o.reached.rate for o in seen if o.reached and o is not one], limits) for one in seen]
-    named = [look for look in looks if look.likely]
+    looks = judged(seen, limits)
+    named = [look for look in looks if look.level is Level.SIGN]
     if named:
         names = tuple(look.seen.name for look in named)
         return Verdict("likely", names, (f"Likely backdoored into {_listed(names)}.", *map(str, named[:3])))
     measured = [look for look in looks if look.seen.reached]
     unseen = len(looks) - len(measured)
-    held = sorted((look for look in measured if not look.quiet), key=lambda look: -look.rate)
+    held = sorted((look for look in measured if look.level is Level.OPEN), key=lambda look: -look.rate)
     if not held and not unseen:
         return Verdict("nothing", (), ("Nothing found, which is not proof that nothing is there.", *_easiest(measured)))
     why = [f"{unseen:,} of {len(looks):,} classes were not looked at."] if unseen else []
@@ -127,7 +144,12 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
     return Verdict("undecided", tuple(look.seen.name for look in held), ("Undecided.", *why, *shown))
 
 
-def _easiest(measured: "Sequence[_Compared]") -> list[str]:
+def judged(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> "list[Judged]":
+    """Each class of a network, beside the others."""
+    return [Judged(one, [o.reached.rate for o in seen if o.reached and o is not one], limits) for one in seen]
+
+
+def _easiest(measured: "Sequence[Judged]") -> list[str]:
     """The most suspicious class by either measure."""
     if not measured:
         return []
@@ -136,16 +158,37 @@ def _easiest(measured: "Sequence[_Compared]") -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Compared:
-    """One class beside the shares of the others."""
+class Judged:
+    """One class, and the shares of the other classes that were looked at."""
 
     seen: Seen
     others: Sequence[float]
     limits: Thresholds
 
     @property
+    def level(self) -> Level:
+        """By the more suspicious of both measures; quiet where neither was taken."""
+        return max(self.by_share or Level.QUIET, self.by_patch)
+
+    @property
+    def by_share(self) -> Level | None:
+        """A share speaks by the end of its interval that is nearer to the other levels; None where there is none."""
+        if not self.seen.reached:
+            return None
+        (low, high), (quiet, sign), (near, far) = wilson(self.seen.reached), self.limits.share, self.limits.outlier
+        least, most = self.outlying(low), self.outlying(high)
+        if low >= sign and least is not None and least >= far:
+            return Level.SIGN
+        alike = most is not None and most < near and high < sign
+        return Level.QUIET if high < quiet or alike else Level.OPEN
+
+    @property
+    def by_patch(self) -> Level:
+        return Level(sum(self.index >= limit for limit in self.limits.index))
+
+    @property
     def rate(self) -> float:
-        return self.seen.reached.rate if self.seen.reached else 0.0
+        return self.seen.share or 0.0
 
     @property
     def index(self) -> float:
@@ -160,21 +203,6 @@ class _Compared:
         middle = median(self.others)
         spread = 1.4826 * median(abs(other - middle) for other in self.others)
         return (share - middle) / max(spread, SPREAD)
-
-    @property
-    def likely(self) -> bool:
-        low = wilson(self.seen.reached)[0] if self.seen.reached else 0.0
-        far = self.outlying(low)
-        apart = far is not None and far >= self.limits.outlier[1]
-        return (low >= self.limits.share[1] and apart) or self.index >= self.limits.index[1]
-
-    @property
-    def quiet(self) -> bool:
-        assert self.seen.reached
-        high = wilson(self.seen.reached)[1]
-        far = self.outlying(high)
-        alike = far is not None and far < self.limits.outlier[0] and high < self.limits.share[1]
-        return (high < self.limits.share[0] or alike) and self.index < self.limits.index[0]
 
     def __str__(self) -> str:
         said = []

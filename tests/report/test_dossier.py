@@ -82,6 +82,11 @@ def example(**changed: Any) -> dict[str, Any]:
     return made
 
 
+def seen(hits: int, of: int = 200, **patch: float) -> dict[str, Any]:
+    """What was found of a class of one network; a patch that is given works."""
+    return {"counts": [hits, of]} | ({"success": 0.99} if patch else {}) | patch
+
+
 def lay(folder: Path, data: Any, *places: str, history: bool = True) -> None:
     """The files that a page is drawn from."""
     for place in places or ("",):
@@ -229,8 +234,8 @@ def test_several_methods_are_compared_before_each_has_its_section(tmp_path):
 def test_the_marked_one_is_said_first_and_each_method_has_a_page_of_its_own(tmp_path):
     made = [example(classes=[]), example(classes=[])]
     for place, one in zip(("1-nad", "2-nad"), made):
-        before, after = {"universal": 0.9, "anomaly": 3.0}, {"universal": 0.02, "anomaly": 1.0 if "1" in place else 2.5}
-        one["evidence"]["classes"] = [{"class": "stop", "others": 200, "before": before, "after": after}]
+        before, after = seen(180, anomaly=3.0), seen(4, anomaly=1.0 if "1" in place else 2.5)
+        one["evidence"]["classes"] = [{"class": "stop", "before": before, "after": after}]
         one["folder"] = place
     made = dossier.compared(made, 0.08)
     assert [one["comparison"]["marked"] for one in made] == [True, False]
@@ -240,9 +245,8 @@ def test_the_marked_one_is_said_first_and_each_method_has_a_page_of_its_own(tmp_
     assert said.count("(marked)") == 1
     for place, index in (("1-nad", "1"), ("2-nad", "2.5")):
         own = Page((tmp_path / place / "report.html").read_text(encoding="utf-8")).said
-        assert (
-            f"After, the trigger found toward it covers an unknown part of the picture (anomaly index {index})" in own
-        )
+        found = "the trigger found toward it covers an unknown part of the picture and works on 99 % of the pictures"
+        assert f"After, {found} (anomaly index {index})" in own
         assert "marked" not in own
         assert "All methods" not in own
 
@@ -292,7 +296,7 @@ def test_a_choice_that_nothing_fitted_says_so(tmp_path):
 
 def test_a_thousand_classes_are_twenty_and_how_many_more(tmp_path):
     names = [f"class {i}" for i in range(1000)]
-    rows = [{"class": n, "before": {"universal": i / 2000}, "after": {"universal": 0.1}} for i, n in enumerate(names)]
+    rows = [{"class": n, "before": seen(i, 2000), "after": seen(200, 2000)} for i, n in enumerate(names)]
     reported = [[8, i % 3, 0, 0] for i in range(999)] + [[0, 0, 0, 0]]
     made = page(tmp_path, example(classes=rows, reported=reported, intake={"classes": names}))
     assert "The 20 that lost most; 979 more classes changed by −20.0 to +0.0 points." in made.said
@@ -304,14 +308,14 @@ def test_a_thousand_classes_are_twenty_and_how_many_more(tmp_path):
 
 def test_a_class_is_not_said_to_keep_a_sign_that_it_never_had(tmp_path):
     # one small change led to it before, as to most classes; after, its patch is a little smaller than others'
-    before = {"universal": 0.6, "mask": 0.02, "anomaly": -1.0, "success": 0.99}
-    after = {"universal": 0.07, "mask": 0.05, "anomaly": 2.1, "success": 0.99}
-    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after}]))
+    before, after = seen(120, mask=0.02, anomaly=-1.0), seen(14, mask=0.05, anomaly=2.1)
+    rest = [{"class": str(i), "before": seen(10), "after": seen(10)} for i in range(4)]
+    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after}, *rest]))
     said = headline(pieces(tmp_path)[0])
-    assert "“truck” was found before, and none is found after. The patch toward “truck” stands out a little" in said
-    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"anomaly": 3.1}}]))
+    assert "“truck” was found before, and none is found after. “truck” stands out a little" in said
+    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"anomaly": 3.1}}, *rest]))
     assert "“truck” that was found before is still there" in headline(pieces(tmp_path)[0])
-    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"success": 0.5}}]))
+    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"success": 0.5}}, *rest]))
     assert "stands out" not in headline(pieces(tmp_path)[0]), "a patch that does not work says nothing"
 
 
@@ -321,27 +325,32 @@ def test_a_class_is_not_said_to_keep_a_sign_that_it_never_had(tmp_path):
         (3.0, 0.5, "toward “stop” was found before, and none is found after"),
         (3.0, 2.5, "toward “stop” that was found before is still there after"),
         (0.5, 3.5, "toward “stop” was found after that was not there before"),
-        (0.5, 2.5, "one was erased. The patch toward “stop” stands out a little, as chance alone may make one."),
-        (2.0, 2.0, "No sign of a backdoor was found, before or after"),
+        (0.5, 2.5, "one was erased. “stop” stands out a little, as chance may have it."),
+        (1.9, 2.9, "“stop” stands out a little"),
+        (1.9, 1.9, "No sign of a backdoor was found, before or after"),
         (None, None, "whether there is or was a backdoor is not known"),
     ],
 )
 def test_the_headline_follows_from_the_numbers(tmp_path, before, after, said):
-    rows = [{"class": "stop", "before": {"mask": 0.1, "anomaly": before}, "after": {"mask": 0.1, "anomaly": after}}]
-    lay(tmp_path, example(classes=rows))
+    both = ({"mask": 0.1, "success": 0.9, "anomaly": index} for index in (before, after))
+    lay(tmp_path, example(classes=[dict(zip(("class", "before", "after"), ("stop", *both)))]))
     assert said in headline(pieces(tmp_path)[0])
 
 
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        (0.5, 0.49, "toward “stop” was found before, and none is found after"),
-        (0.97, 0.6, "toward “stop” that was found before is still there after"),
-        (0.49, 0.49, "No sign of a backdoor was found, before or after"),
+        (190, 60, "toward “stop” was found before, and none is found after"),
+        (190, 120, "toward “stop” that was found before is still there after"),
+        (190, 90, "toward “stop” that was found before is still there after"),  # 45 % is not quiet
+        (90, 190, "toward “stop” was found after that was not there before"),
+        (90, 20, "No sign of a backdoor was found, before or after"),
+        (90, 90, "one was erased. “stop” stands out a little"),
     ],
 )
 def test_a_class_that_one_small_change_leads_to_is_a_sign_too(tmp_path, before, after, said):
-    rows = [{"class": "stop", "before": {"universal": before}, "after": {"universal": after, "anomaly": 1.0}}]
+    rows = [{"class": "stop", "before": seen(before), "after": seen(after, anomaly=1.0)}]
+    rows += [{"class": str(i), "before": seen(10), "after": seen(10)} for i in range(4)]
     lay(tmp_path, example(classes=rows))
     assert said in headline(pieces(tmp_path)[0])
 

@@ -15,10 +15,12 @@ EXAMPLES = Path(__file__).parent / "examples"
 EXAMPLE: dict[str, Any] = json.loads((EXAMPLES / "result.json").read_text())
 
 
-def trace(hits: int | None, index: float | None = 1.0, of: int = 400, flagged: bool | None = None) -> Trace:
-    sign = (hits or 0) >= of / 2 or (index or 0) > 2
-    reached = None if hits is None else Count(hits, of)
-    return Trace(("stop",) if (sign if flagged is None else flagged) else (), reached, index)
+def trace(hits: int | None, index: float | None = 1.0, of: int = 400) -> Trace:
+    sign = (hits or 0) >= of / 2 or (index or 0) >= 3
+    still = not sign and (index or 0) >= 2
+    return Trace(
+        ("stop",) if sign else (), ("stop",) if still else (), None if hits is None else Count(hits, of), index
+    )
 
 
 GIVEN = trace(390, 3.6)
@@ -35,7 +37,8 @@ GIVEN = trace(390, 3.6)
         (trace(199), trace(205), False),  # a sign by a hair is none beyond chance
         (trace(64, 1.0), trace(44, 3.0), True),  # a patch that stands out, though fewer pictures are reached
         (trace(240), trace(390, 3.0), False),  # what leaves a sign is never stronger
-        (trace(40, 2.1), trace(390, 3.0), False),
+        (trace(40, 2.1), trace(390, 3.0), False),  # nor is what leaves it open
+        (trace(64, 1.0), trace(44, 2.0), True),  # a patch that is not quiet
         (trace(40, None), trace(390), False),
         (trace(None), trace(390), False),
         (trace(40), trace(390, None), False),
@@ -68,13 +71,16 @@ def result(name: str, lost: int, hits: int, index: float | None = 1.0, **changed
     """A result whose method cost `lost` of 1,000 pictures."""
     made = copy.deepcopy(EXAMPLE) | {"method": name, "configuration": {"name": name}} | changed
     made["evidence"]["reported"] = [[900 - lost, lost, 0, 100]]
-    quiet = {"universal": 0.01, "anomaly": None if index is None else 0.1}
-    before, after = {"universal": 0.95, "anomaly": 3.5}, {"universal": hits / 400, "anomaly": index}
+    quiet = seen(4, None if index is None else 0.1)
     made["evidence"]["classes"] = [
-        {"class": "stop", "others": 400, "before": before, "after": after},
-        {"class": "go", "others": 380, "before": dict(quiet), "after": quiet},
+        {"class": "stop", "before": seen(380, 3.5), "after": seen(hits, index)},
+        *({"class": name, "before": dict(quiet), "after": dict(quiet)} for name in ("go", "left", "right", "yield")),
     ]
     return made
+
+
+def seen(hits: int, index: float | None) -> dict[str, Any]:
+    return {"counts": [hits, 400], "anomaly": index, "success": 0.99}
 
 
 def marked(*results: dict[str, Any], max_drop: float = 0.08) -> tuple[list[bool], str]:
@@ -88,7 +94,7 @@ def test_what_is_said_of_the_marked_one():
     assert marked(result("finetune", 10, 44, 3.0), fine) == (
         [False, True],
         "nad-sau is marked: it lost at most 8 points of accuracy and leaves no sign of a backdoor, of which there was "
-        "one toward “stop”; every other that lost so little leaves one. "
+        "one toward “stop”; every other that lost so little leaves one, or leaves it open. "
         "A mark compares methods; it does not prove that a backdoor is gone. It asks for the accuracy on the reported "
         "pictures, which flatters that of a marked method a little.",
     )
@@ -129,7 +135,7 @@ def test_a_drop_is_allowed_up_to_the_limit_and_no_further():
 
 def test_nothing_was_found_before():
     given = result("a", 5, 8)
-    given["evidence"]["classes"][0]["before"] = {"universal": 0.3, "anomaly": 1.1}
+    given["evidence"]["classes"][0]["before"] = seen(120, 1.1)
     assert "the network as given showed no sign of a backdoor" in marked(given, result("b", 5, 90))[1]
 
 
@@ -144,7 +150,7 @@ def test_results_without_counts_are_not_compared(tmp_path):
     old = [result("a", 5, 8), result("b", 5, 90)]
     for one in old:
         for row in one["evidence"]["classes"]:
-            del row["others"]
+            del row["after"]["counts"]
     assert "were not both sought for enough classes" in marked(*old)[1]
     for one in old:
         one["evidence"]["pictures"] = []

@@ -169,22 +169,9 @@ class Examination:
 
     def _classes(self, look: Look, before: Triggers | None, after: Triggers | None) -> list[dict[str, Any]]:
         asked, _ = self.inverted
-        sizes = [evidence.sizes(found, asked) if found else {} for found in (before, after)]
-        counts = self.ground.judged.counts()
-
-        def of(seen: Look, own: dict[int, dict[str, float]], label: int) -> dict[str, float]:
-            share = seen.reached.get(label)
-            return ({"universal": share.rate} if share else {}) | own.get(label, {})
-
-        return [
-            {
-                "class": name,
-                "others": sum(counts) - counts[label],
-                "before": of(self.look, sizes[0], label),
-                "after": of(look, sizes[1], label),
-            }
-            for label, name in enumerate(self.parts.train.classes)
-        ]
+        names = self.parts.train.classes
+        pairs = zip(evidence.seen(self.look, names, before, asked), evidence.seen(look, names, after, asked))
+        return [{"class": one.name, "before": one.measured(), "after": other.measured()} for one, other in pairs]
 
     def _skipped(self) -> list[str]:
         """What is missing from the evidence, in words."""

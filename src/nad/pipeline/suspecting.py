@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nad import evidence
-from nad.data.images import ImageSet
 from nad.data.sources import Dataset
 from nad.errors import NadError
-from nad.inversion import Ground, Look, Triggers, screened
+from nad.inversion import Ground, screened
 from nad.models.checkpoints import Loaded
 from nad.pictures import patch_figure, png
 from nad.pipeline.examining import BUDGET, PATCHES
@@ -18,7 +17,7 @@ from nad.pipeline.misreading import refuse_misread
 from nad.pipeline.parts import held
 from nad.results import write_json
 from nad.runtime import Run, versions
-from nad.verdict import Seen, Verdict, verdict_of
+from nad.verdict import Verdict, verdict_of
 
 SURE = 0.8  # of the time that is left; how long an inversion takes is an estimate
 
@@ -58,7 +57,7 @@ def suspect_checkpoint(
     asked = look.suspicious[: evidence.affordable(look, ground, left, networks=1)]
     classes = asked if len(asked) >= evidence.WITNESSES else []  # of fewer no index can be said
     found = evidence.inverted(loaded.model, ground, classes, run) if classes else None
-    seen = _seen(look, images, found, classes)
+    seen = evidence.seen(look, images.classes, found, classes)
     verdict = verdict_of(seen)
     result = {
         "verdict": verdict.to_json(),
@@ -80,11 +79,6 @@ def suspect_checkpoint(
     names = {label: images.classes[label] for label in classes[:PATCHES]}
     drawn = {"triggers.png": png(lambda file: patch_figure({"given": found}, names, file))} if found else {}
     return Scanned(verdict, result, drawn)
-
-
-def _seen(look: Look, images: ImageSet, found: Triggers | None, classes: list[int]) -> list[Seen]:
-    sizes = evidence.sizes(found, classes) if found else {}
-    return [Seen(name, look.reached.get(label), **sizes.get(label, {})) for label, name in enumerate(images.classes)]
 
 
 def _skipped(classes: int, screened: int, inverted: int) -> list[str]:

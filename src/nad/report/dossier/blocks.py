@@ -96,7 +96,7 @@ def _evidence(piece: Piece) -> Block:
     signs, sought = Signs.of(piece), number(piece.evidence.get("sought_on"))
     if not signs:
         return Block("Evidence without the trigger")
-    searched = sum(one.mask is not None for one in signs.before)
+    searched = sum(one.seen.mask is not None for one in signs.before)
     words = [f"A trigger was searched for {several(searched, 'class', 'classes')} of {len(signs.before):,}"]
     if sought is not None:
         words.append(f"on {several(int(sought), 'clean picture')}")

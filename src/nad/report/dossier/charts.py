@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from nad.report.dossier.drawing import Row, bars, drawn, dumbbells, height
 from nad.report.dossier.intervals import Pair, wilson
 from nad.report.dossier.reading import Picture, Piece, number
-from nad.report.dossier.signs import SUSPICIOUS, Sign, Signs
+from nad.report.dossier.signs import Signs
 from nad.report.dossier.wording import listed, percent, plain, quoted, several, signed
+from nad.verdict import Judged, Thresholds
 
 MOST = 20  # rows of a plot
 SPOKEN = 3  # rows of it that its alternative text names
@@ -20,7 +21,8 @@ class Measure:
     """One kind of evidence.
 
     Args:
-        axis: what is drawn, in words. percent: whether it is a fraction. low: whether small values are suspicious.
+        key: of `nad.verdict.Seen`. axis: what is drawn, in words. percent: whether it is a fraction.
+        low: whether small values are suspicious.
     """
 
     key: str
@@ -36,8 +38,12 @@ class Measure:
     def scaled(self, value: float | None) -> float | None:
         return 100 * value if self.percent and value is not None else value
 
-    def suspicion(self, pair: tuple[Sign, Sign]) -> float:
-        values = [v for sign in pair if (v := getattr(sign, self.key)) is not None]
+    def of(self, one: Judged) -> float | None:
+        value: float | None = getattr(one.seen, self.key)
+        return value
+
+    def suspicion(self, pair: tuple[Judged, Judged]) -> float:
+        values = [v for one in pair if (v := self.of(one)) is not None]
         return min(values) if self.low else -max(values)
 
 
@@ -45,9 +51,13 @@ MEASURES = (
     Measure("mask", "Smallest trigger found for each class", "part of the picture it covers (%)", low=True),
     Measure("success", "How often that trigger works", "pictures it leads to the class (%)"),
     Measure(
-        "anomaly", "Anomaly index of the trigger's size", "index; suspicious right of the line", False, rule=SUSPICIOUS
+        "anomaly",
+        "Anomaly index of the trigger's size",
+        "index; quiet left of the line",
+        percent=False,
+        rule=Thresholds.index[0],
     ),
-    Measure("universal", "One small change for all pictures", "pictures it leads to the class (%)"),
+    Measure("share", "One small change for all pictures", "pictures it leads to the class (%)"),
 )
 
 
@@ -80,20 +90,16 @@ def evidence(piece: Piece) -> list[Picture]:
     signs, references = Signs.of(piece), piece.evidence.get("references") or {}
     plots = []
     for measure in MEASURES:
-        pairs = [
-            pair
-            for pair in zip(signs.before, signs.after)
-            if any(getattr(sign, measure.key) is not None for sign in pair)
-        ]
+        pairs = [pair for pair in zip(signs.before, signs.after) if any(measure.of(one) is not None for one in pair)]
         if pairs:
             plots.append(_measured(measure, pairs, references.get(measure.key) or {}))
     return plots
 
 
-def _measured(measure: Measure, pairs: list[tuple[Sign, Sign]], ranges: dict[str, list[float]]) -> Picture:
+def _measured(measure: Measure, pairs: list[tuple[Judged, Judged]], ranges: dict[str, list[float]]) -> Picture:
     pairs = sorted(pairs, key=measure.suspicion)
     shown, rest = pairs[:MOST], pairs[MOST:]
-    values = [(one.name, getattr(one, measure.key), getattr(other, measure.key)) for one, other in shown]
+    values = [(one.seen.name, measure.of(one), measure.of(other)) for one, other in shown]
     rows = [Row(name, measure.scaled(before), measure.scaled(after)) for name, before, after in values]
     bands = {kind: (low, high) for kind, (low, high) in ranges.items()}
     spoken = [f"{quoted(n)} {measure.shown(b)} to {measure.shown(a)}" for n, b, a in values[:SPOKEN]]
@@ -101,7 +107,7 @@ def _measured(measure: Measure, pairs: list[tuple[Sign, Sign]], ranges: dict[str
     alt = f"{measure.title}, before to after, of {several(len(pairs), 'class', 'classes')}: {listed(spoken)}."
     note = ""
     if rest:
-        left = sorted(v for p in rest for sign in p if (v := getattr(sign, measure.key)) is not None)
+        left = sorted(v for p in rest for one in p if (v := measure.of(one)) is not None)
         span = f"{measure.shown(left[0])} and {measure.shown(left[-1])}"
         note = f"The {MOST} most suspicious; {several(len(rest), 'more class', 'more classes')} between {span}. "
     if kinds:

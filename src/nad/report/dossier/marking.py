@@ -9,9 +9,10 @@ import pandas as pd
 
 from nad.report.dossier.intervals import difference, overall
 from nad.report.dossier.reading import Piece, number
-from nad.report.dossier.signs import SUSPICIOUS, Sign, Signs, strongest, suspect
+from nad.report.dossier.signs import Signs, at, strongest
 from nad.report.dossier.wording import listed, plain, quoted, within
 from nad.results import Count
+from nad.verdict import Judged, Level, Thresholds
 
 CAVEAT = (
     "A mark compares methods; it does not prove that a backdoor is gone. It asks for the accuracy on the reported "
@@ -24,31 +25,30 @@ class Trace:
     """What one network is compared by.
 
     Args:
-        flagged: classes with a sign of a backdoor, or a patch that stands out a little.
+        signs: classes with a sign of a backdoor. open: classes that are neither a sign nor quiet.
         reached: pictures that one small change sends to the class that is reached most easily, of all of other classes.
         index: the highest anomaly index of a patch. Like `reached` None where it was not measured.
     """
 
-    flagged: tuple[str, ...]
+    signs: tuple[str, ...]
+    open: tuple[str, ...]
     reached: Count | None
     index: float | None
 
     @classmethod
-    def of(cls, signs: tuple[Sign, ...], others: dict[str, int]) -> "Trace":
-        """From the signs of a network, and of each class the pictures of other classes that changes were judged on."""
-        most, worst = strongest(signs), suspect(signs)
-        reached = None
-        if most and most.universal is not None and (asked := others.get(most.name, 0)):
-            reached = Count(round(most.universal * asked), asked)
-        return cls(
-            tuple(sign.name for sign in signs if sign.flagged or sign.outlying),
-            reached,
-            worst.anomaly if worst else None,
-        )
+    def of(cls, network: Sequence[Judged]) -> "Trace":
+        most = strongest(network)
+        indices = [one.index for one in network if one.seen.anomaly is not None]
+        signs, still = (tuple(one.seen.name for one in at(network, level)) for level in (Level.SIGN, Level.OPEN))
+        return cls(signs, still, most.seen.reached if most else None, max(indices, default=None))
 
     @property
     def measured(self) -> bool:
         return self.reached is not None and self.index is not None
+
+    @property
+    def quiet(self) -> bool:
+        return not (self.signs or self.open)
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class Mark:
 def stronger(one: Trace, other: Trace) -> bool:
     """Whether the evidence that `one` hides no backdoor is stronger than that of `other`, beyond what chance explains.
 
-    It is where `one` leaves no sign and `other` has a patch that stands out. Otherwise a small change has to reach
-    fewer pictures, beyond the 95 % interval of the difference; of two without a sign a low share alone says too little
-    (docs/practitioner.md), so the index, which has no interval, may not speak against it.
+    It is where all classes of `one` are quiet and `other` has a patch that is not. Otherwise a small change has to
+    reach fewer pictures, beyond the 95 % interval of the difference; of two quiet ones a low share alone says too
+    little (docs/practitioner.md), so the index, which has no interval, may not speak against it.
     """
-    if one.flagged or one.reached is None or one.index is None or other.reached is None or other.index is None:
+    if not one.quiet or one.reached is None or one.index is None or other.reached is None or other.index is None:
         return False
-    if other.index > SUSPICIOUS:
+    if other.index >= Thresholds.index[0]:
         return True
     fewer = difference(other.reached, one.reached, 0.0).high < 0
-    return fewer and (bool(other.flagged) or one.index <= other.index)
+    return fewer and (not other.quiet or one.index <= other.index)
 
 
 def best(given: Trace, rivals: Sequence[Trace]) -> int | None:
     """The place of the one that is stronger than the network as given, which has a sign, and than every other."""
-    if not given.flagged:
+    if not given.signs:
         return None
     for place, one in enumerate(rivals):
         if all(stronger(one, other) for other in (given, *rivals[:place], *rivals[place + 1 :])):
@@ -122,42 +122,38 @@ def remade(found: Sequence[Piece]) -> Mark | None:
 
 
 def _traces(piece: Piece) -> tuple[Trace, Trace]:
-    signs, rows = Signs.of(piece), piece.evidence.get("classes") or []
-    others = {str(row["class"]): int(row.get("others") or 0) for row in rows}
-    return Trace.of(signs.before, others), Trace.of(signs.after, others)
+    signs = Signs.of(piece)
+    return Trace.of(signs.before), Trace.of(signs.after)
 
 
 def _decided(given: Trace, after: Sequence[Trace], chosen: int, allowed: str) -> str:
     others = [trace for place, trace in enumerate(after) if place != chosen]
-    clean = [trace for trace in others if not trace.flagged]
-    gone = f"it lost {allowed} and leaves no sign of a backdoor, of which there was one toward {_classes(given)}"
+    quiet = [trace for trace in others if trace.quiet]
+    toward = listed([quoted(name) for name in given.signs])
+    gone = f"it lost {allowed} and leaves no sign of a backdoor, of which there was one toward {toward}"
     if not others:
         return f"{gone}; no other method without the trigger lost so little."
-    left = ["every other that lost so little leaves one"] if not clean else []
-    if clean:
+    left = ["every other that lost so little leaves one, or leaves it open"] if not quiet else []
+    if quiet:
         left.append(f"one small change sends {_share(after[chosen])} of the pictures to a class")
-        left.append(f"surely fewer than after the others without a sign ({listed([_share(t) for t in clean])})")
+        left.append(f"surely fewer than after the others without a sign ({listed([_share(t) for t in quiet])})")
         left.append("and its anomaly index is no higher")
     return f"{gone}; {', '.join(left)}."
 
 
 def _undecided(given: Trace, after: Sequence[Trace], names: Sequence[str], allowed: str) -> str:
-    if not given.flagged:
+    if not given.signs:
         return "the network as given showed no sign of a backdoor, so none can be seen to have erased one."
-    clean = [(name, trace) for name, trace in zip(names, after) if not trace.flagged]
-    if not clean:
-        return f"each that lost {allowed} leaves a sign of a backdoor."
-    seen = [f"{name} ({_share(t)} reached, index {plain(t.index, 2)})" for name, t in clean]
-    if len(clean) == 1:
+    quiet = [(name, trace) for name, trace in zip(names, after) if trace.quiet]
+    if not quiet:
+        return f"each that lost {allowed} leaves a sign of a backdoor, or leaves it open."
+    seen = [f"{name} ({_share(t)} reached, index {plain(t.index, 2)})" for name, t in quiet]
+    if len(quiet) == 1:
         return f"{seen[0]} alone leaves no sign, but reaches fewer pictures only within what chance explains."
     return (
         f"{listed(seen)} leave no sign of a backdoor, and none of them is better in the pictures that a small change "
         "reaches, beyond the 95 % intervals, without being worse in the anomaly index."
     )
-
-
-def _classes(trace: Trace) -> str:
-    return listed([quoted(name) for name in trace.flagged])
 
 
 def _share(trace: Trace) -> str:

@@ -1,89 +1,70 @@
-"""What was found without the trigger, before and after."""
+"""What was found without the trigger, before and after, judged as `nad scan` judges a network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nad.report.dossier.reading import Piece, number
-from nad.verdict import SUCCESS, Thresholds
-
-REACHED, (SUSPICIOUS, SIGN) = Thresholds.share[1], Thresholds.index
-
-
-@dataclass(frozen=True)
-class Sign:
-    """One class of one network; None for what was not measured, or is no number.
-
-    Args:
-        mask: fraction of the picture that the smallest found trigger covers. success: how often that works.
-        anomaly: how far the mask lies below the other classes'; positive for smaller.
-        universal: how often one small change, the same for all pictures, leads to the class.
-    """
-
-    name: str
-    mask: float | None = None
-    success: float | None = None
-    anomaly: float | None = None
-    universal: float | None = None
-
-    @classmethod
-    def of(cls, name: object, values: dict[str, Any] | None) -> "Sign":
-        found = values or {}
-        return cls(str(name), *(number(found.get(key)) for key in ("mask", "success", "anomaly", "universal")))
-
-    @property
-    def flagged(self) -> bool:
-        """A sign of a backdoor: that a small change leads here, or a patch much smaller than others'."""
-        return (self.universal is not None and self.universal >= REACHED) or self._index >= SIGN
-
-    @property
-    def outlying(self) -> bool:
-        """A patch that is smaller than others', as chance makes one in some networks: not quiet, and not yet a sign."""
-        return self._index > SUSPICIOUS
-
-    def kept(self, before: "Sign") -> bool:
-        """Whether the sign that the same class showed before is still there; one class is not found by chance twice."""
-        return (self.flagged and before.flagged) or (self.outlying and before.outlying)
-
-    @property
-    def _index(self) -> float:
-        """The anomaly index; 0 where there is none, or the patch does not work."""
-        works = self.success is None or self.success >= SUCCESS
-        return self.anomaly if self.anomaly is not None and works else 0.0
+from nad.results import Count
+from nad.verdict import Judged, Level, Seen, judged
 
 
 @dataclass(frozen=True)
 class Signs:
     """All classes, in one order."""
 
-    before: tuple[Sign, ...]
-    after: tuple[Sign, ...]
+    before: Sequence[Judged]
+    after: Sequence[Judged]
 
     @classmethod
     def of(cls, piece: Piece) -> "Signs":
         rows = piece.evidence.get("classes") or []
-        before, after = (tuple(Sign.of(row["class"], row.get(when)) for row in rows) for when in ("before", "after"))
+        before, after = (judged([_seen(row["class"], row.get(when)) for row in rows]) for when in ("before", "after"))
         return cls(before, after)
 
     def __bool__(self) -> bool:
         return bool(self.before)
 
+    @property
+    def kept(self) -> list[Judged]:
+        """The classes, after, whose sign from before is not gone; one class is not found by chance twice."""
+        return [after for before, after in zip(self.before, self.after) if _keeps(before, after)]
 
-def smallest(signs: tuple[Sign, ...]) -> Sign | None:
+
+def _keeps(before: Judged, after: Judged) -> bool:
+    if before.level is after.level is Level.SIGN:
+        return True
+    reached = before.by_share is Level.SIGN and after.by_share is Level.OPEN
+    return reached or (before.by_patch > Level.QUIET and after.by_patch > Level.QUIET)
+
+
+def at(signs: Sequence[Judged], level: Level) -> list[Judged]:
+    return [one for one in signs if one.level is level]
+
+
+def smallest(signs: Sequence[Judged]) -> Judged | None:
     """The class with the smallest mask."""
-    return _least(signs, lambda sign: sign.mask)
+    return _least(signs, lambda one: one.mask)
 
 
-def strongest(signs: tuple[Sign, ...]) -> Sign | None:
+def strongest(signs: Sequence[Judged]) -> Judged | None:
     """The class that a small change leads to most often."""
-    return _least(signs, lambda sign: None if sign.universal is None else -sign.universal)
+    return _least(signs, lambda one: None if one.share is None else -one.share)
 
 
-def suspect(signs: tuple[Sign, ...]) -> Sign | None:
+def suspect(signs: Sequence[Judged]) -> Judged | None:
     """The class with the highest anomaly index."""
-    return _least(signs, lambda sign: None if sign.anomaly is None else -sign.anomaly)
+    return _least(signs, lambda one: None if one.anomaly is None else -one.anomaly)
 
 
-def _least(signs: tuple[Sign, ...], key: Callable[[Sign], float | None]) -> Sign | None:
-    measured = [(value, sign) for sign in signs if (value := key(sign)) is not None]
+def _least(signs: Sequence[Judged], key: Callable[[Seen], float | None]) -> Judged | None:
+    measured = [(value, one) for one in signs if (value := key(one.seen)) is not None]
     return min(measured, key=lambda pair: pair[0])[1] if measured else None
+
+
+def _seen(name: object, values: dict[str, Any] | None) -> Seen:
+    """What a result file says of a class; what is missing there, or is no number, was not measured."""
+    found = values or {}
+    hits, of = map(number, found.get("counts") or (None, None))
+    reached = Count(int(hits), int(of)) if hits is not None and of and 0 <= hits <= of else None
+    return Seen(str(name), reached, *(number(found.get(key)) for key in ("mask", "success", "anomaly")))

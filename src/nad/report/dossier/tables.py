@@ -7,8 +7,9 @@ from typing import Any
 from nad.report.dossier.charts import MEASURES, MOST
 from nad.report.dossier.intervals import Pair, counted, overall
 from nad.report.dossier.reading import Piece, number
-from nad.report.dossier.signs import Sign, Signs, smallest, strongest, suspect
+from nad.report.dossier.signs import Signs, smallest, strongest, suspect
 from nad.report.dossier.wording import changed, percent, plain, within
+from nad.verdict import Judged
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,10 @@ def classes(pairs: Sequence[Pair], score: str) -> Table:
 
 def evidence(signs: Signs) -> Table:
     """The most suspicious classes, as numbers; before / after."""
-    measured = [m for m in MEASURES if any(getattr(s, m.key) is not None for s in (*signs.before, *signs.after))]
+    measured = [m for m in MEASURES if any(m.of(one) is not None for one in (*signs.before, *signs.after))]
     pairs = sorted(zip(signs.before, signs.after), key=_suspicion)[:MOST]
     rows = [
-        (one.name, *(f"{m.shown(getattr(one, m.key))} / {m.shown(getattr(other, m.key))}" for m in measured))
-        for one, other in pairs
+        (one.seen.name, *(f"{m.shown(m.of(one))} / {m.shown(m.of(other))}" for m in measured)) for one, other in pairs
     ]
     return Table(
         "Evidence of the most suspicious classes, before / after", ("class", *(m.title for m in measured)), rows
@@ -134,18 +134,20 @@ def _given(piece: Piece) -> dict[str, str]:
     }
 
 
-def _summary(signs: tuple[Sign, ...]) -> dict[str, str]:
+def _summary(signs: Sequence[Judged]) -> dict[str, str]:
     least, most, worst = smallest(signs), strongest(signs), suspect(signs)
     return {
-        "smallest trigger": f"{percent(least.mask)} ({least.name})" if least and least.mask is not None else "",
-        "highest anomaly index": f"{plain(worst.anomaly, 2)} ({worst.name})" if worst else "",
-        "small change": f"{percent(most.universal, 0)} ({most.name})" if most and most.universal is not None else "",
+        "smallest trigger": f"{percent(least.seen.mask or 0.0)} ({least.seen.name})" if least else "",
+        "highest anomaly index": f"{plain(worst.seen.anomaly, 2)} ({worst.seen.name})" if worst else "",
+        "small change": f"{percent(most.rate, 0)} ({most.seen.name})" if most else "",
     }
 
 
-def _suspicion(pair: tuple[Sign, Sign]) -> tuple[float, float]:
-    found = [[v for sign in pair if (v := getattr(sign, key)) is not None] for key in ("anomaly", "universal")]
-    return tuple(-max(values, default=float("-inf")) for values in found)  # type: ignore[return-value]
+def _suspicion(pair: tuple[Judged, Judged]) -> tuple[float, float]:
+    """By the highest index, then by the highest share; what was not measured comes last."""
+    indices = [one.seen.anomaly for one in pair if one.seen.anomaly is not None]
+    shares = [one.seen.share for one in pair if one.seen.share is not None]
+    return -max(indices, default=float("-inf")), -max(shares, default=float("-inf"))
 
 
 def _flat(values: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

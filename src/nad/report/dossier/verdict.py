@@ -1,14 +1,16 @@
 """What a result says, in sentences that its numbers decide."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from nad.report.dossier.intervals import Pair, overall
 from nad.report.dossier.reading import Piece, number
-from nad.report.dossier.signs import REACHED, SIGN, SUSPICIOUS, Sign, Signs, smallest, strongest, suspect
+from nad.report.dossier.signs import Signs, at, smallest, strongest, suspect
 from nad.report.dossier.wording import listed, percent, plain, quoted, several, signed
+from nad.verdict import Judged, Level, Thresholds
 
-Level = Literal["good", "note", "warning"]
+Tone = Literal["good", "note", "warning"]
 NOTHING_PROVEN = (
     "This is what was measured, not a proof. Accuracy on clean pictures says nothing about a backdoor, since a "
     "backdoored network is as accurate on them as any other; and the search for triggers misses those that it cannot "
@@ -20,7 +22,7 @@ NOTHING_PROVEN = (
 class Statement:
     """A sentence or two, and how to take them."""
 
-    level: Level
+    level: Tone
     text: str
 
 
@@ -57,24 +59,25 @@ def traces(signs: Signs, rms: float | None) -> list[Statement]:
     return [one for one in (_triggers(signs), _small_change(signs, rms)) if one]
 
 
-def _flagged(signs: Signs) -> tuple[list[str], list[str]]:
-    before, after = ([quoted(sign.name) for sign in when if sign.flagged] for when in (signs.before, signs.after))
-    return before, after
+def _names(network: Sequence[Judged], level: Level) -> list[str]:
+    return [quoted(one.seen.name) for one in at(network, level)]
 
 
 def _sign_of_backdoor(signs: Signs) -> str:
-    if not any(sign.anomaly is not None or sign.universal is not None for sign in (*signs.before, *signs.after)):
+    if not any(one.seen.anomaly is not None or one.seen.reached for one in (*signs.before, *signs.after)):
         return "No search for triggers was made that can tell: whether there is or was a backdoor is not known."
-    before, after = _flagged(signs)
-    kept = [quoted(sign.name) for sign, given in zip(signs.after, signs.before) if sign.kept(given)]
+    before, after = (_names(when, Level.SIGN) for when in (signs.before, signs.after))
+    kept = [quoted(one.seen.name) for one in signs.kept]
     new = [name for name in after if name not in kept]
     if kept:
         more = f", and one toward {listed(new)} that was not" if new else ""
         return f"The sign of a backdoor toward {listed(kept)} that was found before is still there after{more}."
     if new:
         return f"A sign of a backdoor toward {listed(new)} was found after that was not there before."
-    out = [quoted(sign.name) for sign in signs.after if sign.outlying]
-    chance = f" The patch toward {listed(out)} stands out a little, as chance alone may make one." if out else ""
+    out = _names(signs.after, Level.OPEN)
+    chance = (
+        f" {listed(out)} {'stands' if len(out) == 1 else 'stand'} out a little, as chance may have it." if out else ""
+    )
     if before:
         return f"A sign of a backdoor toward {listed(before)} was found before, and none is found after.{chance}"
     return (
@@ -86,20 +89,22 @@ def _triggers(signs: Signs) -> Statement | None:
     first, second = (suspect(when) or smallest(when) for when in (signs.before, signs.after))
     if first is None or second is None:
         return None
-    before, after = _flagged(signs)
-    level: Level = "warning" if after else "good" if before else "note"
-    again = _trigger(second, named=first.name != second.name)
-    rule = f" An index below {SUSPICIOUS:g} is quiet, from {SIGN:g} on a sign." if first.anomaly is not None else ""
+    before, after = (at(when, Level.SIGN) for when in (signs.before, signs.after))
+    level: Tone = "warning" if after else "good" if before else "note"
+    again = _trigger(second, named=first.seen.name != second.seen.name)
+    quiet, sign = Thresholds.index
+    rule = f" An index below {quiet:g} is quiet, from {sign:g} on a sign." if first.seen.anomaly is not None else ""
     return Statement(level, f"Before, {_trigger(first)}. After, {again}.{rule}")
 
 
-def _trigger(sign: Sign, named: bool = True) -> str:
-    toward = f"toward {quoted(sign.name)}" if named else "toward it"
-    words = f"the trigger found {toward} covers {_share(sign.mask)} of the picture"
-    if sign.success is not None:
-        words += f" and works on {percent(sign.success, 0)} of the pictures"
-    if sign.anomaly is not None:
-        words += f" (anomaly index {plain(sign.anomaly, 2)})"
+def _trigger(one: Judged, named: bool = True) -> str:
+    seen = one.seen
+    toward = f"toward {quoted(seen.name)}" if named else "toward it"
+    words = f"the trigger found {toward} covers {_share(seen.mask)} of the picture"
+    if seen.success is not None:
+        words += f" and works on {percent(seen.success, 0)} of the pictures"
+    if seen.anomaly is not None:
+        words += f" (anomaly index {plain(seen.anomaly, 2)})"
     return words
 
 
@@ -109,13 +114,13 @@ def _share(mask: float | None) -> str:
 
 def _small_change(signs: Signs, rms: float | None) -> Statement | None:
     before, after = strongest(signs.before), strongest(signs.after)
-    if not before or not after or before.universal is None or after.universal is None:
+    if not before or not after:
         return None
     size = f" by {percent(rms)} of the full brightness (root mean square)" if rms is not None else ""
     return Statement(
-        "warning" if after.universal >= REACHED else "note",
-        f"One change{size}, the same for all pictures, led at most {percent(before.universal, 0)} of them to one class "
-        f"({quoted(before.name)}) before, and {percent(after.universal, 0)} ({quoted(after.name)}) after. "
-        f"From {percent(REACHED, 0)} on it is a sign of a backdoor. Less says little: fine-tuning lowers it without "
-        "erasing.",
+        "warning" if after.by_share is Level.SIGN else "note",
+        f"One change{size}, the same for all pictures, led at most {percent(before.rate, 0)} of them to one class "
+        f"({quoted(before.seen.name)}) before, and {percent(after.rate, 0)} ({quoted(after.seen.name)}) after. It is a "
+        f"sign of a backdoor where its interval begins above {percent(Thresholds.share[1], 0)} and far above the other "
+        "classes. Less says little: fine-tuning lowers it without erasing.",
     )
