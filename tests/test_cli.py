@@ -290,6 +290,28 @@ def test_the_attack_is_only_for_evaluation(
     assert several[1].json[0]["before"]["asr"] is None
 
 
+def test_a_backdoor_is_brought_back_on_request_and_only_in_a_copy(
+    purified: "tuple[Path, Ran]", purify: "Nad", tmp_path: Path
+) -> None:
+    ran = purify(tmp_path / "again", "--attack", ATTACK, "--reactivate")
+    result, plain = (read(folder / "result.json") for folder in (tmp_path / "again", purified[0]))
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (purified[0] / "model.safetensors").read_bytes()
+    assert result["after"] == plain["after"]
+    assert result["reactivated"]["asr"] > result["after"]["asr"], "five triggered pictures teach it again"
+    assert rates_agree_with_counts(result["reactivated"])
+    assert "reactivated" not in plain
+    assert f"{100 * result['reactivated']['asr']:.2f} %" in ran.out
+    assert "re-activated" in ran.out
+    assert "fine-tuned with a few triggered pictures" in (tmp_path / "again" / "report.html").read_text()
+
+
+def test_only_a_trigger_that_is_known_can_be_brought_back(purify: "Nad", tmp_path: Path) -> None:
+    ran = purify(tmp_path / "out", "--reactivate")
+    assert ran.code == 2
+    assert ran.said.endswith("--reactivate brings a backdoor back whose trigger is known; say which with --attack\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_checkpoint_is_only_read(purify: "Nad", victim: Path, tmp_path: Path) -> None:
     def state() -> dict[str, tuple[int, bytes]]:
         return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in victim.iterdir()}

@@ -85,6 +85,7 @@ class Result:
         seconds: of the work itself, without evaluation.
         notes: what else a reader needs (the curve of a choice, taps that were dropped), by name.
         evidence: what was found without the trigger, before and after; empty where nobody asked.
+        reactivated: metrics after somebody tried to bring the backdoor back; None where nobody asked.
     """
 
     method: str
@@ -98,12 +99,13 @@ class Result:
     seconds: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
+    reactivated: Metrics | None = None
 
     def to_json(self) -> dict[str, Any]:
-        before = {} if self.before is None else {"before": self.before.to_json()}
+        names = ("before", "after", "reactivated")
+        metrics = {name: found.to_json() for name in names if (found := getattr(self, name))}
         evidence = {"evidence": self.evidence} if self.evidence else {}
-        own = {k: v for k, v in vars(self).items() if k not in ("before", "after", "evidence")}
-        return own | before | {"after": self.after.to_json()} | evidence
+        return {k: v for k, v in vars(self).items() if k not in (*names, "evidence")} | metrics | evidence
 
 
 def write_json(path: Path, data: Any, indent: int | None = 1) -> None:

@@ -37,7 +37,7 @@ def test_of_a_linear_network_it_is_the_difference_of_two_rows():
 def test_classes_in_groups_are_what_they_are_together(monkeypatch):
     model, images, how = linear(5, 4), grey(20, 5, 4), Universal(steps=5, batch=4)
     together = universal(model, images, range(5), how, RUN)
-    monkeypatch.setattr("nad.inversion.perturbations.AT_ONCE", 8)
+    monkeypatch.setattr("nad.inversion.portions.AT_ONCE", 8)
     assert torch.allclose(universal(model, images, range(5), how, RUN), together, atol=1e-6)
     assert torch.allclose(universal(model, images, [3], how, RUN), together[3:4], atol=1e-6)
 

@@ -59,7 +59,7 @@ def test_what_there_is_no_time_for_is_not_looked_at(monkeypatch):
     ground, how, model = Ground.of(noise(80, 20), RUN), Universal(steps=2, batch=4, rms=0.1), linear(20)
     whole = screened(model, ground, RUN, how)
     assert set(whole.reached) == set(range(20))
-    monkeypatch.setattr("nad.inversion.perturbations.AT_ONCE", 8)  # two classes a block
+    monkeypatch.setattr("nad.inversion.portions.AT_ONCE", 8)  # two classes a block
     for seconds, least, most in ((0.0, 0, 0), (20.0, 2, 18), (1000.0, 20, 20)):
         monkeypatch.setattr("nad.inversion.screening.time.perf_counter", clock := Clock())
         some = screened(model, ground, RUN, how, seconds)

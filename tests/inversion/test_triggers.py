@@ -6,7 +6,8 @@ from torch import nn
 
 from nad.data.images import ImageSet
 from nad.errors import NadError
-from nad.inversion import Inversion, Triggers, anomaly, invert, outliers
+from nad.inversion import Inversion, Triggers, anomaly, invert, outliers, portions
+from nad.inversion.portions import classes_at_once
 from nad.inversion.triggers import _Search
 from nad.runtime import Run
 
@@ -25,7 +26,7 @@ def test_the_anomaly_index_by_hand():
 
 def test_the_optimiser_is_adam_of_every_class_by_itself():
     raw = [torch.randn(3, c, 4, 4, generator=torch.Generator().manual_seed(c)) for c in (1, 3)]
-    search = _Search([r.clone() for r in raw], Inversion(lr=0.1), 3)
+    search = _Search([r.clone() for r in raw], Inversion(lr=0.1), torch.arange(3), 3)
     reference = [[r[k].clone().requires_grad_() for r in raw] for k in range(3)]
     optimizers = [torch.optim.Adam(one, lr=0.1, betas=(0.5, 0.9)) for one in reference]
     for rows in ([0, 1, 2], [0, 2], [0, 2], [1]):
@@ -43,7 +44,7 @@ def test_the_optimiser_is_adam_of_every_class_by_itself():
 
 
 def test_the_weight_of_the_mask_follows_success():
-    search = _Search([torch.zeros(2, c, 4, 4) for c in (1, 3)], Inversion(weight=1e-3, success=0.9), 2)
+    search = _Search([torch.zeros(2, c, 4, 4) for c in (1, 3)], Inversion(weight=1e-3, success=0.9), torch.arange(2), 2)
     rows = torch.arange(2)
     for _ in range(5):
         search._judge(rows, torch.tensor([0.95, 0.5]))
@@ -66,10 +67,14 @@ class Corner(nn.Module):
         )
 
 
-def test_a_planted_pixel_is_found_and_its_class_stands_out():
+@pytest.fixture
+def images() -> ImageSet:
     pixels = torch.randint(0, 100, (60, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pixels[::2, :, :4] += 150
-    images = ImageSet(pixels, torch.arange(60) % 3, tuple("abc"))
+    return ImageSet(pixels, torch.arange(60) % 3, tuple("abc"))
+
+
+def test_a_planted_pixel_is_found_and_its_class_stands_out(images):
     model = Corner()
     found = invert(model, images, Inversion(epochs=60, early=False), RUN)
     assert found.success.min() >= 0.99
@@ -83,6 +88,32 @@ def test_a_planted_pixel_is_found_and_its_class_stands_out():
     assert (model(stamped).argmax(1) == 1).float().mean() >= 0.99
     early = invert(model, images, Inversion(epochs=60), RUN)
     assert max(early.epochs) <= 60
+
+
+def test_what_fits_into_memory_is_sought_at_once_and_nothing_else_changes(images, monkeypatch):
+    model, sizes = Corner(), []
+    model.register_forward_hook(lambda module, x, out: sizes.append(len(x[0])))
+    whole = invert(model, images, Inversion(epochs=6, batch=30), RUN)
+    assert max(sizes) == 90, "three classes of 30 images"
+    sizes.clear()
+    monkeypatch.setattr(portions, "AT_ONCE", 60)
+    split = invert(model, images, Inversion(epochs=6, batch=30), RUN)
+    assert max(sizes) == 60
+    assert sorted(set(sizes)) == [30, 60], "two classes, then the third"
+    for one, other in zip((whole.masks, whole.patterns, whole.success), (split.masks, split.patterns, split.success)):
+        assert torch.allclose(one, other, atol=1e-4)
+    assert classes_at_once((32, 32), 16) == classes_at_once((64, 64), 16) == 3
+    assert classes_at_once((224, 224), 16) == 1
+
+
+def test_a_class_alone_is_as_among_all_and_the_others_are_empty(images):
+    whole = invert(Corner(), images, Inversion(epochs=6), RUN)
+    alone = invert(Corner(), images, Inversion(epochs=6), RUN, classes=[2, 1])
+    assert torch.allclose(alone.masks[1:], whole.masks[1:], atol=1e-4)
+    assert torch.allclose(alone.patterns[1:], whole.patterns[1:], atol=1e-4)
+    assert torch.equal(alone.success[1:], whole.success[1:])
+    assert alone.norms[0] == alone.success[0] == alone.epochs[0] == 0
+    assert alone.epochs[1:] == whole.epochs[1:]
 
 
 def test_stamping_by_hand():

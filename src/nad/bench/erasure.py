@@ -16,13 +16,12 @@ from nad.defenses.base import Defense
 from nad.defenses.taught import Taught
 from nad.defenses.unflipped import unflipped
 from nad.errors import NadError
-from nad.evaluation import POISONED, REACTIVATION, reactivated
+from nad.evaluation import POISONED, REACTIVATION
 from nad.grids import CLEAN
 from nad.models import zoo
 from nad.models.checkpoints import load
 from nad.oracle import Oracle
 from nad.pipeline import Terms, attack_on, purify_checkpoint
-from nad.pipeline.parts import defended
 from nad.results import read_json, write_json
 from nad.runtime import Run
 
@@ -100,12 +99,10 @@ class Erasure(Cell):
         if isinstance(method, Oracle):
             method = replace(method, attack=attack)
         run = replace(run, keep=cache_folder())
-        (made,) = purify_checkpoint(loaded, dataset, [method], run, Terms(clean=self.clean, attack=attack))
+        terms = Terms(clean=self.clean, attack=attack, reactivate=self.reactivate and attack is not None)
+        (made,) = purify_checkpoint(loaded, dataset, [method], run, terms)
         result = made.result.to_json()
         result["notes"] |= {"fingerprint": fingerprint, "victim": self.victim, "asked": self.method}
-        if self.reactivate and attack:
-            parts = defended(dataset, run.seed, self.clean)
-            result["reactivated"] = reactivated(made.model, parts.train, parts.test, attack, run).to_json()
         # Rounding depends on the threads, and a few methods on the rounding.
         made_by = {"alone": run.alone, "threads": torch.get_num_threads()}
         result["notes"] |= {"wall": time.perf_counter() - began} | made_by

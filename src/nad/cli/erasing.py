@@ -27,6 +27,7 @@ def purify(
     method: Annotated[list[str] | None, flag] = None,
     clean: float | None = None,
     attack: str | None = None,
+    reactivate: Annotated[bool, flag] = False,
     oracle: str | None = None,
     stages: str | None = None,
     budget: float = BUDGET,
@@ -50,6 +51,8 @@ def purify(
         Fraction of the training split that the defense gets (0.05 where nothing is said).
     attack
         Only for evaluating before and after; no eraser sees it. card is the one that the network's card records.
+    reactivate
+        With --attack, also try to bring the backdoor back: fine-tune a copy with 5 triggered pictures.
     oracle
         Retrain with this trigger, which no defender knows: an oracle, and labelled so. card is the network's own.
     stages
@@ -90,7 +93,7 @@ def purify(
             place.mkdir(exist_ok=True)
             results.append(made.write(place, format, loaded) | ({"folder": place.name} if several else {}))
 
-        terms = pipeline.Terms(clean=clean, attack=judged, budget=budget, told=told)
+        terms = pipeline.Terms(clean=clean, attack=judged, reactivate=reactivate, budget=budget, told=told)
         made = pipeline.purify_checkpoint(loaded, dataset, methods, run, terms, write)
         if several:
             results = dossier.compared(results, allowed)
@@ -114,6 +117,7 @@ def _tell(made: Sequence[Made]) -> None:
     before = made[0].result.before
     rows = [("before", before, None)] if before else []
     shown = [*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)]
+    shown += [(f"{m.result.method}, re-activated", m.result.reactivated, None) for m in made if m.result.reactivated]
     console.metrics_table(shown, agreement="labels" in made[0].result.evidence)
     for one in made:
         for text in console.curve_lines(one.result.notes):

@@ -11,11 +11,10 @@ from nad.data.augment import Augmentation
 from nad.data.batches import endless, in_order
 from nad.data.images import ImageSet
 from nad.errors import NadError
+from nad.inversion.portions import classes_at_once
 from nad.models.forward import evaluating
 from nad.results import Count
 from nad.runtime import Run
-
-AT_ONCE = 512  # images in a step, of 64x64 pixels at most; more classes than fit are sought group after group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +33,8 @@ class Universal:
     batch: int = 16
 
     def group(self, size: tuple[int, int]) -> int:
-        """How many classes are sought at once in pictures of this size."""
-        return max(1, int(AT_ONCE * min(1.0, 64 * 64 / (size[0] * size[1]))) // self.batch)
+        """How many classes are sought at once in pictures of this size; more are sought group after group."""
+        return classes_at_once(size, self.batch)
 
     def __post_init__(self) -> None:
         if not 0 < self.rms <= 1 or min(self.steps, self.batch) < 1:

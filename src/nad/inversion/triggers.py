@@ -11,6 +11,7 @@ from nad.data.augment import Augmentation, Draws
 from nad.data.batches import Epoch, batches, channels_last
 from nad.data.images import ImageSet
 from nad.errors import NadError
+from nad.inversion.portions import classes_at_once
 from nad.models.forward import evaluating
 from nad.runtime import Run
 
@@ -78,11 +79,11 @@ def invert(
 ) -> Triggers:
     """For each class, minimise the cross-entropy of answering it + weight * |mask|_1 over a mask and a pattern.
 
-    All classes are optimised in one batch. The optimiser treats every value by itself, so this gives what one class
-    after another would, on the same batches.
+    All classes are optimised in one batch, or in as few portions as memory allows. The optimiser treats every value by
+    itself, so this gives what one class after another would, on the same batches.
 
     Args:
-        classes: those to seek a trigger for, all where nothing is said; what is found of others means nothing.
+        classes: those to seek a trigger for, all where nothing is said; others have a mask of zeros.
 
     Source: Wang et al., "Neural Cleanse", S&P 2019, Section IV; weight doubled after five epochs that succeed and
     divided by 2^1.5 after five that do not; the smallest mask of an epoch that succeeded is kept (the most successful
@@ -91,11 +92,10 @@ def invert(
     device, (high, wide), count = run.torch_device, images.size, len(images.classes)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     draws = run.generator("inversion")
-    raw = [torch.randn(count, channels, high, wide, generator=draws).to(device) for channels in (1, 3)]
-    search = _Search(raw, how, count)
-    asked = count if classes is None else len(classes)
-    if classes is not None:
-        search.active &= torch.zeros_like(search.active).index_fill(0, torch.tensor(classes, device=device), True)
+    labels = torch.arange(count) if classes is None else torch.tensor(sorted(classes))
+    # a class starts where it would start among all
+    raw = [torch.randn(count, channels, high, wide, generator=draws)[labels].to(device) for channels in (1, 3)]
+    search = _Search(raw, how, labels.to(device), classes_at_once(images.size, how.batch))
     images = channels_last(images.to(device))
     wanted = [p.requires_grad for p in model.parameters()]
     model.requires_grad_(False)
@@ -106,22 +106,27 @@ def invert(
                 fed = batches(images, Epoch(order, Draws(), how.batch), Augmentation(), device)
                 search.epoch(model, fed)
                 left = int(search.active.sum())
-                run.progress("triggers", epoch + 1, how.epochs, f"{left} of {asked} classes left")
+                run.progress("triggers", epoch + 1, how.epochs, f"{left} of {len(labels)} classes left")
                 if not left:
                     break
     finally:
         for parameter, want in zip(model.parameters(), wanted):
             parameter.requires_grad_(want)
     run.progress("triggers", how.epochs, how.epochs, "")
-    return search.found()
+    return search.found(count)
 
 
 class _Search:
-    """The state of every class's optimisation; those that are done take no more part."""
+    """The state of every class's optimisation; those that are done take no more part.
 
-    def __init__(self, raw: list[Tensor], how: Inversion, count: int) -> None:
-        device = raw[0].device
-        self.how, self.raw = how, raw
+    Args:
+        raw: the mask's and the pattern's free values, one row a class. labels: int64, the classes in that order.
+        most: how many of them are optimised at once.
+    """
+
+    def __init__(self, raw: list[Tensor], how: Inversion, labels: Tensor, most: int) -> None:
+        device, count = labels.device, len(labels)
+        self.how, self.raw, self.labels, self.most = how, raw, labels, most
         self.first, self.second = [torch.zeros_like(r) for r in raw], [torch.zeros_like(r) for r in raw]
         self.steps = torch.zeros(count, device=device)
         self.weight = torch.full((count,), how.weight, device=device)
@@ -133,19 +138,24 @@ class _Search:
     def epoch(self, model: nn.Module, fed: object) -> None:
         """One pass over the images, and what follows from it for every class that takes part."""
         rows = self.active.nonzero().flatten()
-        hits, seen = torch.zeros(len(rows), device=rows.device), 0
+        hits, seen = torch.zeros(len(self.labels), device=rows.device), 0
         for x, _ in fed:  # type: ignore[attr-defined]
-            parts = [r[rows].requires_grad_() for r in self.raw]
-            mask, pattern = map(squashed, parts)
-            shown = ((1 - mask)[:, None] * x + (mask * pattern)[:, None]).flatten(0, 1)
-            out = model(shown.contiguous(memory_format=torch.channels_last)).float()
-            asked = rows.repeat_interleave(len(x))
-            loss = F.cross_entropy(out, asked, reduction="none").view(len(rows), -1).mean(1)
-            loss = loss + self.weight[rows] * mask.sum((1, 2, 3))
-            self._descend(rows, parts, torch.autograd.grad(loss.sum(), parts))
-            hits += (out.argmax(1) == asked).view(len(rows), -1).sum(1)
+            for portion in rows.split(self.most):
+                hits[portion] += self._step(model, x, portion)
             seen += len(x)
-        self._judge(rows, hits / seen)
+        self._judge(rows, hits[rows] / seen)
+
+    def _step(self, model: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
+        """Descend once with the images `x`; how many of them answered with the class, of each in `rows`."""
+        parts = [r[rows].requires_grad_() for r in self.raw]
+        mask, pattern = map(squashed, parts)
+        shown = ((1 - mask)[:, None] * x + (mask * pattern)[:, None]).flatten(0, 1)
+        out = model(shown.contiguous(memory_format=torch.channels_last)).float()
+        asked = self.labels[rows].repeat_interleave(len(x))
+        loss = F.cross_entropy(out, asked, reduction="none").view(len(rows), -1).mean(1)
+        loss = loss + self.weight[rows] * mask.sum((1, 2, 3))
+        self._descend(rows, parts, torch.autograd.grad(loss.sum(), parts))
+        return (out.argmax(1) == asked).view(len(rows), -1).sum(1)
 
     def _descend(self, rows: Tensor, parts: list[Tensor], slopes: tuple[Tensor, ...]) -> None:
         """Adam, on the classes in `rows` alone."""
@@ -177,9 +187,13 @@ class _Search:
         if self.how.early:
             self.active[rows] = ~(held & (self.stale[rows] >= PATIENCE))
 
-    def found(self) -> Triggers:
-        lasted = tuple(int(n) for n in self.lasted.tolist())
-        return Triggers(self.best[0].cpu(), self.best[1].cpu(), self.rate.cpu(), lasted)
+    def found(self, count: int) -> Triggers:
+        """Of all `count` classes."""
+        best = (self.best[0], self.best[1], self.rate, self.lasted)
+        masks, patterns, rate, lasted = (
+            torch.zeros(count, *own.shape[1:]).index_copy_(0, self.labels.cpu(), own.cpu()) for own in best
+        )
+        return Triggers(masks, patterns, rate, tuple(map(int, lasted.tolist())))
 
 
 def squashed(raw: Tensor) -> Tensor:

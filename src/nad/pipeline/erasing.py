@@ -13,7 +13,8 @@ from nad.data.sources import Dataset
 from nad.defenses.base import Defense, Outcome
 from nad.defenses.staged import staged
 from nad.defenses.unflipped import unflipped
-from nad.evaluation import evaluate, evaluated_once
+from nad.errors import NadError
+from nad.evaluation import evaluate, evaluated_once, reactivated
 from nad.models.card import Card
 from nad.models.checkpoints import Loaded
 from nad.pipeline.examining import Examination
@@ -64,7 +65,7 @@ class Terms:
 
     Args:
         clean: fraction of the training split that a method gets; 0.05, or what a folder without splits leaves.
-        attack: only for evaluation; no method sees it.
+        attack: only for evaluation; no method sees it. reactivate: whether it is also tried to bring its backdoor back.
         budget: minutes for evidence that needs no trigger. 0 is none; None leaves out the look at network and images
             too, so that a method is run as it is said, mirrored pictures or not: what a grid wants.
         told: called with what was found before anything is touched.
@@ -72,6 +73,7 @@ class Terms:
 
     clean: float | None = None
     attack: Attack | None = None
+    reactivate: bool = False
     budget: float | None = None
     told: Callable[[Intake], None] = lambda found: None
 
@@ -90,6 +92,8 @@ def purify_checkpoint(
         done: called with each network as it is finished.
     """
     terms = terms or Terms()
+    if terms.reactivate and not terms.attack:
+        raise NadError("--reactivate brings a backdoor back whose trigger is known; say which with --attack")
     agree(loaded, dataset.train)
     loaded = trainable(loaded, dataset.train)
     parts = defended(dataset, run.seed, terms.clean)
@@ -106,7 +110,7 @@ def purify_checkpoint(
         methods = methods if examination.intake.flips else [unflipped(method) for method in methods]
     made = []
     for method in methods:
-        one, answers = _purified(loaded, parts, method, run, before, terms.attack)
+        one, answers = _purified(loaded, parts, method, run, before, terms)
         if examination:
             evidence, pictures = examination.of(one.model, answers)
             one = replace(one, result=replace(one.result, evidence=evidence), pictures=pictures)
@@ -116,14 +120,16 @@ def purify_checkpoint(
 
 
 def _purified(
-    loaded: Loaded, parts: Parts, method: Defense, run: Run, before: Metrics, attack: Attack | None
+    loaded: Loaded, parts: Parts, method: Defense, run: Run, before: Metrics, terms: Terms
 ) -> tuple[Made, Tensor]:
     """A purified network, and its answers to the test images."""
     began, spared = time.perf_counter(), len(run.spared)
     outcome = method(loaded.model, parts.train, run)
     seconds = time.perf_counter() - began + sum(run.spared[spared:])  # as if nothing had been there already
     answers = predictions(outcome.model, parts.test, run)
+    attack = terms.attack
     after = evaluate(outcome.model, parts.test, attack, run, answers)
+    again = reactivated(outcome.model, parts.train, parts.test, attack, run) if attack and terms.reactivate else None
     result = Result(
         method=method.recorded(),
         configuration=outcome.method.configuration(),
@@ -135,6 +141,7 @@ def _purified(
         attack=attack.explicit() if attack else None,
         seconds=seconds,
         notes=outcome.notes | {"resolved": outcome.method.recorded()},
+        reactivated=again,
     )
     source = loaded.card or Card(architecture=loaded.architecture, classes=parts.train.classes, size=parts.train.size)
     card = replace(

@@ -9,6 +9,7 @@ from nad.report.dossier.intervals import Pair, counted, overall
 from nad.report.dossier.reading import Piece, number
 from nad.report.dossier.signs import Signs, smallest, strongest, suspect
 from nad.report.dossier.wording import changed, percent, plain, within
+from nad.results import Count
 from nad.verdict import Judged
 
 
@@ -41,6 +42,15 @@ def known_trigger(piece: Piece) -> Table | None:
     rows = [(names[m], *_pair(counted(piece, m))) for m in names if all(counts.get(m) for counts in both)]
     if not rows:
         return None
+    if again := piece.result.get("reactivated"):
+        rows.append(
+            (
+                "ASR after a copy was fine-tuned with a few triggered pictures",
+                "",
+                within(Count(*again["counts"]["asr"])),
+                "",
+            )
+        )
     what = "pictures with the trigger", "before", "after", "change in points"
     return Table("Evaluation only: no method saw this trigger", what, rows)
 
@@ -111,7 +121,7 @@ def _pair(pair: Pair) -> tuple[str, ...]:
 
 def _compared(piece: Piece) -> dict[str, str]:
     pair, signs, moved = overall(piece), Signs.of(piece), number((piece.evidence.get("weights") or {}).get("relative"))
-    attacked = known_trigger(piece)
+    attacked, again = known_trigger(piece), piece.result.get("reactivated")
     name = f"{piece.method} (oracle)" if piece.is_oracle else piece.method
     return {
         "method": name,
@@ -121,6 +131,7 @@ def _compared(piece: Piece) -> dict[str, str]:
         "weights moved": "" if moved is None else plain(moved),
         "seconds": f"{float(piece.result['seconds']):.0f}",
         "ASR (evaluation only)": within(counted(piece, "asr").after) if attacked else "",
+        "re-activated (evaluation only)": within(Count(*again["counts"]["asr"])) if again else "",
     }
 
 
