@@ -23,6 +23,7 @@ from nad.report.comparing import comparisons
 from nad.report.imperfect import imperfect, self_labelled
 from nad.report.rendering import choices, compared, grid_of, markdown
 from nad.report.screening import screened
+from nad.report.strangers import strangers
 from nad.report.summary import summary
 from nad.report.tables import MEAN, table
 
@@ -56,6 +57,7 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "own-labels": lambda store: self_labelled(store.results / "labelling.json"),
     "scans": lambda store: scans.by_network(store.results / "scans"),
     "scan rates": lambda store: scans.rates(store.results / "scans"),
+    "strangers": lambda store: strangers(store.results / "strangers"),
     "scan roc": lambda store: scans.roc(store.results / "scans"),
     "all-to-all": lambda store: networks.by_class(store.zoo / "all-to-all-cifar10"),
 }

@@ -1,0 +1,189 @@
+"""Walk a user's path with networks that others could have made: nothing but a checkpoint and a folder of pictures.
+
+    python benchmarks/strangers.py --data DIR                  # a folder with cifar10-jpeg and gtsrb32
+    python benchmarks/strangers.py --data DIR --only 'vit-*'
+
+Each victim is trained here and saved as a bare state dict, in runs/strangers. Then `nad scan`, `nad purify` and, as
+the control, `nad purify --method finetune` run as a user would start them, with 1,000 clean pictures in class folders;
+their time and memory are measured, and after them the test accuracy and the attack's success, on images that none of
+them was given. Small files in results/strangers; a rerun continues. The table in docs/practitioner.md is drawn from
+them.
+
+Seconds are of whatever else the machine does at the time: run this alone.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from nad.attacks.base import Attack
+from nad.data import sources
+from nad.data.images import ImageSet
+from nad.data.sources import Dataset
+from nad.data.splits import clean_subset
+from nad.evaluation import evaluate
+from nad.extras import torchvision
+from nad.models.checkpoints import load
+from nad.models.create import create
+from nad.models.normalize import NAMED, Normalized
+from nad.results import write_json
+from nad.runtime import Run
+from nad.training import Recipe, fit
+
+PICTURES = 1000
+VIT = f"{Path(__file__).name}:small_vit"
+
+
+@dataclass(frozen=True)
+class Victim:
+    """How one is made: with Adam, as others train, and normalised as ImageNet is."""
+
+    model: str
+    size: int
+    data: str
+    attack: str | None
+    epochs: int
+
+    @property
+    def recipe(self) -> Recipe:
+        augment = ("crop", "flip") if self.data.startswith("cifar") else ("crop",)
+        return Recipe(
+            epochs=self.epochs,
+            lr=1e-3,
+            schedule="onecycle",
+            batch=128,
+            optimizer="adam",
+            weight_decay=0,
+            augment=augment,
+        )
+
+
+def _all() -> dict[str, Victim]:
+    kinds = {
+        "resnet18": ("torchvision:resnet18", 64),
+        "mobilenet": ("torchvision:mobilenet_v3_small", 64),
+        "vit": (VIT, 32),
+    }
+    sets = {"gtsrb": ("gtsrb32", 5), "cifar": ("cifar10-jpeg", 8)}
+    planted: dict[str, dict[str, str | None]] = {
+        "gtsrb": {"badnets": "badnets:target=14", "blend": "blend:target=1", "clean": None},
+        "cifar": {"badnets": "badnets", "trojan": "trojan", "clean": None},
+    }
+    return {
+        f"{kind}-{data}-{name}": Victim(model, size, *sets[data][:1], attack, sets[data][1])
+        for kind, (model, size) in kinds.items()
+        for data, attacks in planted.items()
+        for name, attack in attacks.items()
+    }
+
+
+def small_vit(classes: int) -> nn.Module:
+    """A vision transformer for 32x32 pixels, as a user's own file would define it."""
+    made: nn.Module = torchvision("models").VisionTransformer(
+        image_size=32, patch_size=4, num_layers=6, num_heads=3, hidden_dim=192, mlp_dim=384, num_classes=classes
+    )
+    return made
+
+
+VICTIMS = _all()
+
+
+def trained(victim: Victim, dataset: Dataset, place: Path, run: Run) -> Attack | None:
+    """The victim's state dict in `place`/model.pt, made where it is not there; returns its attack, fitted."""
+    images = dataset.train.decoded()
+    attack = None if victim.attack is None else Attack.parse(victim.attack).fit(images, run)
+    file = place / "model.pt"
+    if not file.exists():
+        model = Normalized(create(victim.model, len(dataset.classes), run.seed), *_imagenet())
+        fit(model, attack.poison(images, run) if attack else images, victim.recipe, run, name="training")
+        place.mkdir(parents=True, exist_ok=True)
+        torch.save(model.model.cpu().state_dict(), file.with_suffix(".part"))
+        os.replace(file.with_suffix(".part"), file)
+    return attack
+
+
+def _imagenet() -> tuple[tuple[float, ...], tuple[float, ...]]:
+    known = NAMED["imagenet"]
+    assert known is not None
+    return known
+
+
+def pictures(images: ImageSet, place: Path, seed: int) -> None:
+    """Clean training images as class folders of PNG files, and the names of the classes in the network's order."""
+    chosen = images.subset(clean_subset(images, PICTURES / len(images), seed)).decoded()
+    for i, (pixels, label) in enumerate(zip(chosen.pixels[torch.arange(len(chosen))], chosen.labels.tolist())):
+        file = place / "clean" / images.classes[label] / f"{i:04d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file)
+    (place / "classes.txt").write_text("\n".join(images.classes) + "\n")
+
+
+def measured(*command: object) -> tuple[Any, dict[str, float]]:
+    """What `nad COMMAND --json` prints, its seconds, and the most memory it held, in MiB."""
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "nad", *map(str, command), "--json"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 10, 11):
+        raise SystemExit(f"nad {' '.join(map(str, command))} ended with {process.returncode}")
+    return json.loads(said), {"seconds": time.perf_counter() - began, "mebibytes": usage.ru_maxrss / 1024}
+
+
+def walked(victim: Victim, data: Path | None, place: Path, run: Run) -> dict[str, Any]:
+    """All that a user would see of this victim, and what they would not."""
+    source = data / victim.data if data and (data / victim.data).exists() else victim.data
+    dataset = sources.load(str(source), victim.size)
+    assert dataset.test is not None
+    attack, test = trained(victim, dataset, place, run), dataset.test.decoded()
+    pictures(sources.load(str(source)).train, place, run.seed)
+    named = str(Path(__file__).parent / victim.model) if victim.model == VIT else victim.model
+    normalise = None if victim.model.startswith("torchvision:") else "imagenet"  # which is what torchvision's have
+    how = ["--model", named, "--data", place / "clean", "--classes", place / "classes.txt", "--size", victim.size]
+    how += ["--normalise", normalise] if normalise else []
+    scan, scan_cost = measured("scan", place / "model.pt", *how)
+    found: dict[str, Any] = {"scan": {"verdict": scan["verdict"], "skipped": scan["skipped"]} | scan_cost}
+    given = load(place / "model.pt", named, normalise=normalise)
+    found["parameters"] = sum(p.numel() for p in given.model.parameters())
+    found["given"] = evaluate(given.model, test, attack, run).to_json()
+    for name, more in {"default": (), "finetune": ("--method", "finetune", "--budget", 0)}.items():
+        out = place / name
+        result, cost = measured("purify", place / "model.pt", *how, "--out", out, "--overwrite", *more)
+        purified = load(out, named if victim.model == VIT else None)
+        after = evaluate(purified.model, test, attack, run).to_json()
+        found[name] = {"method": result["method"], "after": after, "notes": result["notes"]["resolved"]} | cost
+    return found | {"run": run.describe(), "target": None if attack is None else attack.single_target}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of image sets that are not embedded")
+    parser.add_argument("--only", default="*", help="names of victims, with * for anything; several with commas")
+    parser.add_argument("--runs", type=Path, default=Path("runs/strangers"))
+    parser.add_argument("--out", type=Path, default=Path("results/strangers"))
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for name, victim in VICTIMS.items():
+        path = asked.out / f"{name}.json"
+        if path.exists() or not any(fnmatchcase(name, part) for part in asked.only.split(",")):
+            continue
+        found = walked(victim, asked.data, asked.runs / name, Run())
+        write_json(path, asdict(victim) | found, indent=None)
+        rates = {kind: [found[kind]["after"][m] for m in ("acc", "asr")] for kind in ("default", "finetune")}
+        print(name, found["scan"]["verdict"]["text"], found["given"]["acc"], found["given"]["asr"], rates, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""What a user gets who has a checkpoint of another architecture and clean pictures: benchmarks/strangers.py."""
+
+from pathlib import Path
+from typing import Any
+
+from nad.report.rendering import grid_of
+from nad.results import read_json
+
+HEADS = (
+    *("network", "architecture", "attack", "as given, accuracy / ASR", "purified", "fine-tuned"),
+    *("verdict of the scan", "scan, s", "purify, s", "memory, GiB"),
+)
+
+
+def strangers(folder: Path) -> str:
+    """One row a network, in percent; memory is the most that scan or purify held."""
+    lines = [_row(path.stem, read_json(path)) for path in sorted(folder.glob("*.json"))]
+    return grid_of(HEADS, lines) if lines else "not measured yet\n"
+
+
+def _row(name: str, one: dict[str, Any]) -> list[str]:
+    scan, default = one["scan"], one["default"]
+    model = f"{one['model'].rpartition(':')[2]} ({one['parameters'] / 1e6:.1f} M), {one['size']} px"
+    memory = max(scan["mebibytes"], default["mebibytes"]) / 1024
+    return [
+        name,
+        model,
+        str(one["attack"] or "none").partition(":")[0],
+        _rates(one["given"]),
+        _rates(default["after"]),
+        _rates(one["finetune"]["after"]),
+        _verdict(scan["verdict"], one["target"]),
+        f"{scan['seconds']:.0f}",
+        f"{default['seconds']:.0f}",
+        f"{memory:.1f}",
+    ]
+
+
+def _verdict(found: dict[str, Any], target: int | None) -> str:
+    return " ".join([found["verdict"], *found["classes"]]) if found["verdict"] == "likely" else found["verdict"]
+
+
+def _rates(metrics: dict[str, Any]) -> str:
+    return " / ".join(f"{100 * metrics[name]:.1f}" for name in ("acc", "asr") if metrics[name] is not None)

@@ -1,0 +1,38 @@
+"""The walk of benchmarks/strangers.py, with a network that is trained in seconds."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from nad.report.strangers import strangers
+from nad.results import read_json
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "strangers.py"
+
+
+def test_a_victim_is_scanned_purified_and_measured_from_its_checkpoint_alone(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("strangers", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "strangers", script)  # its dataclass looks itself up there
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "PICTURES", 240)
+    monkeypatch.setattr(script, "VICTIMS", {"tiny": script.Victim("wrn-10-1", 16, "signs", "badnets:rate=0.3", 3)})
+    monkeypatch.setattr(sys, "argv", ["strangers", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
+    script.main()
+    found = read_json(tmp_path / "out" / "tiny.json")
+    assert len(list((tmp_path / "runs" / "tiny" / "clean").glob("*/*.png"))) == 240
+    assert found["given"]["asr"] > 0.8, "a victim has a backdoor"
+    assert found["target"] == 0
+    for kind in ("default", "finetune"):
+        assert found[kind]["after"]["counts"]["acc"][1] == 1200, "judged on test images"
+        assert found[kind]["seconds"] > 1
+        assert found[kind]["mebibytes"] > 100
+    assert found["scan"]["verdict"]["verdict"] in ("likely", "undecided", "nothing")
+    assert not (tmp_path / "runs" / "tiny" / "model.json").exists(), "the checkpoint says nothing of itself"
+    row = strangers(tmp_path / "out").splitlines()[2]
+    assert row.startswith("| tiny | wrn-10-1 (0.1 M), 16 px | badnets | ")
+    before = (tmp_path / "out" / "tiny.json").stat().st_mtime_ns
+    script.main()
+    assert (tmp_path / "out" / "tiny.json").stat().st_mtime_ns == before, "a rerun continues"
