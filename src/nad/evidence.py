@@ -22,6 +22,9 @@ EPOCHS = 40  # of an inversion; masks change little after
 DEEPEST = 16  # classes that a trigger is inverted for at most, the most suspicious ones first
 WITNESSES = 5  # an index of fewer classes would say nothing
 
+REFERENCES: dict[str, dict[str, list[float]]] = {}
+"""Of networks whose truth is known, the lowest and highest value of their most suspicious class: `results/evidence`."""
+
 
 def affordable(look: Look, ground: Ground, seconds: float, networks: int) -> int:
     """For how many classes triggers can be inverted, in each of `networks`, within `seconds`."""

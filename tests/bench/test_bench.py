@@ -16,6 +16,7 @@ from nad.bench.runner import in_processes, one_by_one
 from nad.defenses import DEFENSES
 from nad.errors import NadError
 from nad.grids import names as grids
+from nad.grids import planned
 from nad.models.checkpoints import load
 from nad.models.create import create
 from nad.pipeline import Terms, attack_on, evaluate_checkpoint, purify_checkpoint
@@ -280,6 +281,23 @@ def test_a_grid_like_another_has_its_methods_on_other_victims():
     assert [(c.method, c.seed, c.clean, c.flips) for c in strong] == [
         (c.method, c.seed, c.clean, c.flips) for c in paper
     ]
+
+
+def test_what_is_picked_may_be_changed(tmp_path):
+    def planned_of(pick: str) -> dict[str, list[int]]:
+        file = tmp_path / "grid.toml"
+        file.write_text(f'like = "defenses"\npick = [{pick}]\n[defaults]\nvictims = ["badnets-cifar10"]\n')
+        seeds: dict[str, list[int]] = {}
+        for plan in planned(str(file)):
+            seeds.setdefault(plan.label, []).append(plan.seed)
+        return seeds
+
+    found = planned_of('"clp", { name = "nad", seeds = [0, 1, 2, 3, 4] }')
+    assert found == {"clp": [0, 1, 2], "nad": [0, 1, 2, 3, 4]}
+    with pytest.raises(NadError, match="defenses has no 'nda'; did you mean nad"):
+        planned_of('{ name = "nda" }')
+    with pytest.raises(NadError, match=r"\[\[method\]\] has no entry 'seed'; did you mean seeds"):
+        planned_of('{ name = "nad", seed = 5 }')
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@
 victim of `[defaults]`, or its own, with every seed, every clean fraction, every `x` and every combination of what
 `vary` lists, which its name and specification may show (`{x}`, or `{500x}` for 500 times x); `unflipped` names data
 whose images no method may flip.
-`like` takes the entries of another grid, or those that `pick` names, and its defaults where it has none itself.
+`like` takes the entries of another grid, or those that `pick` names, and its defaults where it has none itself; one
+picked as a table, `{ name = "nad", seeds = [0, 1] }`, is changed by what else that says.
 `[table]` says what a report compares with what.
 """
 
@@ -109,14 +110,14 @@ def content(name: str) -> dict[str, Any]:
         return found
     base = content(found["like"])
     methods = {entry["name"]: entry for entry in base.get("method", ())}
-    picked = found.get("pick", list(methods))
-    for wanted in picked:
+    picked = [one if isinstance(one, dict) else {"name": one} for one in found.get("pick", list(methods))]
+    for wanted in (one.get("name", "") for one in picked):
         if wanted not in methods:
             raise NadError(
                 f"grid {printable(name)}: {found['like']} has no {printable(wanted)!r}{close(wanted, methods)}"
             )
     merged = {key: base.get(key, {}) | found.get(key, {}) for key in ("defaults", "table")}
-    return base | found | merged | {"method": [methods[m] for m in picked] + found.get("method", [])}
+    return base | found | merged | {"method": [methods[one["name"]] | one for one in picked] + found.get("method", [])}
 
 
 def where(name: str, value: str) -> str:

@@ -137,6 +137,7 @@ class Examination:
         judged = self.ground.judged
         said = {
             "classes": self._classes(look, before, after),
+            "references": evidence.REFERENCES,
             "rms": look.rms,
             "sought_on": len(self.ground.sought),
             "judged_on": len(judged),

@@ -17,7 +17,7 @@ import pandas as pd
 from nad import grids
 from nad.errors import NadError, printable
 from nad.registry import close
-from nad.report import erasing, networks, scans
+from nad.report import erasing, evidence, networks, scans
 from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
 from nad.report.imperfect import imperfect, self_labelled
@@ -57,6 +57,8 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "own-labels": lambda store: self_labelled(store.results / "labelling.json"),
     "scans": lambda store: scans.by_network(store.results / "scans"),
     "scan rates": lambda store: scans.rates(store.results / "scans"),
+    "evidence": lambda store: evidence.ranges(store.results / "evidence"),
+    "evidence told apart": lambda store: evidence.separation(store.results / "evidence"),
     "strangers": lambda store: strangers(store.results / "strangers"),
     "scan roc": lambda store: scans.roc(store.results / "scans"),
     "all-to-all": lambda store: networks.by_class(store.zoo / "all-to-all-cifar10"),
