@@ -22,7 +22,29 @@ EPOCHS = 40  # of an inversion; masks change little after
 DEEPEST = 16  # classes that a trigger is inverted for at most, the most suspicious ones first
 WITNESSES = 5  # an index of fewer classes would say nothing
 
-REFERENCES: dict[str, dict[str, list[float]]] = {}
+REFERENCES: dict[str, dict[str, list[float]]] = {
+    "mask": {
+        "clean": [0.0464, 0.0464],
+        "clean, purified": [0.0473, 0.059],
+        "backdoored": [0.00254, 0.0439],
+        "still backdoored": [0.0126, 0.0596],
+        "erased": [0.0474, 0.0512],
+    },
+    "anomaly": {
+        "clean": [1.46, 1.46],
+        "clean, purified": [1.56, 1.66],
+        "backdoored": [0.979, 6.42],
+        "still backdoored": [0.789, 5.28],
+        "erased": [0.831, 2.04],
+    },
+    "share": {
+        "clean": [0.249, 0.249],
+        "clean, purified": [0.183, 0.234],
+        "backdoored": [0.22, 0.996],
+        "still backdoored": [0.157, 0.959],
+        "erased": [0.166, 0.322],
+    },
+}
 """Of networks whose truth is known, the lowest and highest value of their most suspicious class: `results/evidence`."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nad import evidence
-from nad.report.evidence import State, ranges, references, separation, states
+from nad.report.evidence import State, ranges, references, separation, states, verdicts
 
 RESULTS = Path(__file__).parents[2] / "results" / "evidence"
 
@@ -17,12 +17,12 @@ def one(
 ) -> dict[str, Any]:
     classes = [{"class": str(i), "before": b, "after": a} for i, (b, a) in enumerate(zip(before, after))]
     shift = [{"stage": "block1", "attention": 0.1}, {"stage": "block3", "attention": 0.4}]
-    about = {"network": network, "attack": attack, "after": {"asr": asr}}
+    about = {"network": network, "attack": attack, "method": "nad", "before": {"asr": asr}, "after": {"asr": asr}}
     return about | {"classes": classes, "shift": shift, "weights": 0.2}
 
 
-def seen(share: float, mask: float, anomaly: float, success: float = 0.99) -> dict[str, float]:
-    return {"reached": share, "mask": mask, "anomaly": anomaly, "success": success}
+def seen(share: float, mask: float, anomaly: float, success: float = 0.99) -> dict[str, Any]:
+    return {"reached": share, "counts": [round(400 * share), 400], "mask": mask, "anomaly": anomaly, "success": success}
 
 
 @pytest.fixture
@@ -69,8 +69,15 @@ def test_the_tables_by_hand(folder):
     assert told[5] == "| attention at the deepest stage, distance from before |  | 0.50 | 0.50 |", "all moved as far"
 
 
+def test_the_rules_of_a_scan_are_applied_to_both(folder):
+    lines = verdicts(folder).splitlines()
+    assert lines[2] == "| a | badnets | nad | 2.0 | likely (1) | 2.0 | nothing |"
+    assert lines[3] == "| a | badnets | nad | 90.0 | likely (1) | 90.0 | likely (1) |"
+    assert lines[5] == "| b | none | nad |  | nothing |  | nothing |"
+
+
 def test_nothing_is_said_before_it_is_measured(tmp_path):
-    assert ranges(tmp_path) == separation(tmp_path) == "not measured yet\n"
+    assert ranges(tmp_path) == separation(tmp_path) == verdicts(tmp_path) == "not measured yet\n"
 
 
 def test_the_ranges_that_a_report_prints_are_those_that_were_measured():

@@ -10,7 +10,7 @@ from scipy import stats
 
 from nad.report.rendering import grid_of
 from nad.results import read_json
-from nad.verdict import SUCCESS
+from nad.verdict import SUCCESS, Seen, verdict_of
 
 ERASED, FAILED = 0.1, 0.5  # attack success up to which a backdoor is gone, and from which it is there
 KINDS = ("clean", "clean, purified", "backdoored", "still backdoored", "erased")
@@ -64,7 +64,9 @@ def _suspicious(classes: Sequence[dict[str, Any]], when: str) -> dict[str, float
 def references(found: Iterable[State]) -> dict[str, dict[str, list[float]]]:
     """Of each measure of a class and each kind of network, the lowest and the highest value, to three digits."""
     ranges: dict[str, dict[str, list[float]]] = {}
-    for kind, values in _grouped(found).items():
+    grouped = _grouped(found)
+    for kind in KINDS:
+        values = grouped.get(kind, {})
         for key in ("mask", "anomaly", "share"):
             if own := values.get(key):
                 ranges.setdefault(key, {})[kind] = [float(f"{end(own):.3g}") for end in (min, max)]
@@ -85,6 +87,24 @@ def separation(folder: Path) -> str:
     pairs = [("backdoored", "clean"), ("still backdoored", "erased"), ("still backdoored", "clean, purified")]
     lines = [[NAMES[key], *(_ordered(grouped, key, *pair) for pair in pairs)] for key in NAMES]
     return grid_of(["", *(f"{one} / {other}" for one, other in pairs)], lines) if grouped else UNMEASURED
+
+
+def verdicts(folder: Path) -> str:
+    """One row a network and method: the attack's success, and what the rules of a scan say, before and after."""
+    lines = []
+    for path in sorted(folder.glob("*.json")):
+        one = read_json(path)
+        planted = str(one["attack"]).partition(":")[0] if one["attack"] else "none"
+        rates = ["" if one[when]["asr"] is None else f"{100 * one[when]['asr']:.1f}" for when in ("before", "after")]
+        said = [_said(one["classes"], when) for when in ("before", "after")]
+        lines.append([one["network"], planted, one["method"], rates[0], said[0], rates[1], said[1]])
+    heads = ["network", "attack", "method", "ASR before, %", "verdict before", "ASR after, %", "verdict after"]
+    return grid_of(heads, lines) if lines else UNMEASURED
+
+
+def _said(classes: Sequence[dict[str, Any]], when: str) -> str:
+    found = verdict_of([Seen.from_json({"class": row["class"]} | row[when]) for row in classes])
+    return f"{found.kind} ({', '.join(found.classes)})" if found.classes else found.kind
 
 
 UNMEASURED = "not measured yet\n"

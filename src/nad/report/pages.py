@@ -58,6 +58,7 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "scans": lambda store: scans.by_network(store.results / "scans"),
     "scan rates": lambda store: scans.rates(store.results / "scans"),
     "evidence": lambda store: evidence.ranges(store.results / "evidence"),
+    "evidence verdicts": lambda store: evidence.verdicts(store.results / "evidence"),
     "evidence told apart": lambda store: evidence.separation(store.results / "evidence"),
     "strangers": lambda store: strangers(store.results / "strangers"),
     "scan roc": lambda store: scans.roc(store.results / "scans"),

@@ -106,7 +106,8 @@ def _evidence(piece: Piece) -> Block:
 
 def _distances(piece: Piece) -> Block:
     moved = number((piece.evidence.get("weights") or {}).get("relative"))
-    text = "" if moved is None else f"All weights together moved by {plain(moved)} of their norm."
+    how_far = "how far the method went, not whether it erased: clean networks move as far"
+    text = "" if moved is None else f"All weights together moved by {plain(moved)} of their norm. This says {how_far}."
     return Block("How far the network moved", [Statement("note", text)] if text else [], plots=charts.distances(piece))
 
 

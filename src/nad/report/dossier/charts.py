@@ -103,7 +103,7 @@ def _measured(measure: Measure, pairs: list[tuple[Judged, Judged]], ranges: dict
     rows = [Row(name, measure.scaled(before), measure.scaled(after)) for name, before, after in values]
     bands = {kind: (low, high) for kind, (low, high) in ranges.items()}
     spoken = [f"{quoted(n)} {measure.shown(b)} to {measure.shown(a)}" for n, b, a in values[:SPOKEN]]
-    kinds = [f"{kind} networks {measure.shown(low)} to {measure.shown(high)}" for kind, (low, high) in bands.items()]
+    kinds = [f"{kind} networks {_between(measure, low, high)}" for kind, (low, high) in bands.items()]
     alt = f"{measure.title}, before to after, of {several(len(pairs), 'class', 'classes')}: {listed(spoken)}."
     note = ""
     if rest:
@@ -111,8 +111,8 @@ def _measured(measure: Measure, pairs: list[tuple[Judged, Judged]], ranges: dict
         span = f"{measure.shown(left[0])} and {measure.shown(left[-1])}"
         note = f"The {MOST} most suspicious; {several(len(rest), 'more class', 'more classes')} between {span}. "
     if kinds:
-        alt += f" Reference ranges: {listed(kinds)}."
-        note += f"Reference ranges, measured on networks of our own: {listed(kinds)}."
+        alt += f" Ranges in networks of our own: {listed(kinds)}."
+        note += f"Ranges of the most suspicious class, in networks of our own (WRN-16-1): {listed(kinds)}."
 
     def draw(axis: Axes) -> None:
         scaled = {k: (100 * low, 100 * high) if measure.percent else (low, high) for k, (low, high) in bands.items()}
@@ -121,6 +121,11 @@ def _measured(measure: Measure, pairs: list[tuple[Judged, Judged]], ranges: dict
             axis.set_xlim(-3, 103)
 
     return drawn(draw, height(len(rows) + len(bands)), measure.title, alt, note.strip())
+
+
+def _between(measure: Measure, low: float, high: float) -> str:
+    ends = measure.shown(low), measure.shown(high)
+    return " to ".join(dict.fromkeys(ends))
 
 
 def distances(piece: Piece) -> list[Picture]:

@@ -15,7 +15,7 @@ from nad.report.dossier.reading import Picture, address
 
 WIDTH = 4.1  # inches: a phone shows it at about three quarters, so that its letters stay legible
 BEFORE, AFTER, GREY = "#d55e00", "#0072b2", "#666666"  # apart for colour-blind eyes, and in grey by their marks
-REFERENCES = {"backdoored": "#cc79a7", "clean": "#009e73", "purified": "#56b4e9"}
+BACKDOOR, NO_BACKDOOR = "#cc79a7", "#009e73"  # of networks whose truth is known
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 STYLE = {
     "svg.hashsalt": "nad",
@@ -70,7 +70,7 @@ def dumbbells(
     """A line a row, from its value before to its value after; the first row is the highest.
 
     Args:
-        what: the axis in words. bands: reference ranges, each drawn behind and as a row of its own at the foot.
+        what: the axis in words. bands: reference ranges by kind of network, each a row of its own at the foot.
         rule: a value to draw a line at.
     """
     places = range(len(rows))
@@ -90,10 +90,11 @@ def dumbbells(
         )
     names = [label(row.name) for row in rows]
     for place, (kind, (low, high)) in enumerate(bands.items(), len(rows)):
-        colour = REFERENCES.get(kind, GREY)
-        axis.axvspan(low, high, color=colour, alpha=0.1, lw=0, zorder=0)
-        axis.plot([low, high], [place, place], color=colour, lw=6, solid_capstyle="butt")
+        colour = BACKDOOR if kind.endswith("backdoored") else NO_BACKDOOR
+        axis.plot([low, high], [place, place], color=colour, lw=5, solid_capstyle="round")
         names.append(f"{label(kind)} networks")
+    if bands:
+        axis.axhline(len(rows) - 0.5, color=GREY, lw=0.6)
     if rule is not None:
         axis.axvline(rule, color=GREY, lw=1, ls="--", zorder=0)
     axis.set_yticks(range(len(names)), names)
