@@ -355,6 +355,17 @@ def test_a_class_that_one_small_change_leads_to_is_a_sign_too(tmp_path, before, 
     assert said in headline(pieces(tmp_path)[0])
 
 
+@pytest.mark.parametrize(("reached", "doubted"), [(10, True), (190, False), (None, False)])
+def test_a_sign_that_was_a_patch_alone_may_have_been_chance(tmp_path, reached, doubted):
+    before = {"anomaly": 3.1, "success": 0.99} | ({} if reached is None else seen(reached))
+    rows = [{"class": "stop", "before": before, "after": seen(10, anomaly=1.0)}]
+    rows += [{"class": str(i), "before": seen(10), "after": seen(10)} for i in range(4)]
+    lay(tmp_path, example(classes=rows))
+    said = headline(pieces(tmp_path)[0])
+    assert "“stop” was found before, and none is found after." in said
+    assert ("It was the size of a patch alone" in said) is doubted
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [

@@ -15,6 +15,7 @@ from nad.verdict import SUCCESS, Seen, verdict_of
 ERASED, FAILED = 0.1, 0.5  # attack success up to which a backdoor is gone, and from which it is there
 KINDS = ("clean", "clean, purified", "backdoored", "still backdoored", "erased")
 PERCENT = ("mask", "share")
+UNMEASURED = "not measured yet\n"
 NAMES = {
     "mask": "smallest patch of a class, % of the picture",
     "anomaly": "highest anomaly index",
@@ -105,9 +106,6 @@ def verdicts(folder: Path) -> str:
 def _said(classes: Sequence[dict[str, Any]], when: str) -> str:
     found = verdict_of([Seen.from_json({"class": row["class"]} | row[when]) for row in classes])
     return f"{found.kind} ({', '.join(found.classes)})" if found.classes else found.kind
-
-
-UNMEASURED = "not measured yet\n"
 
 
 def _grouped(found: Iterable[State]) -> dict[str, dict[str, list[float]]]:

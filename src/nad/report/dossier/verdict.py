@@ -79,7 +79,9 @@ def _sign_of_backdoor(signs: Signs) -> str:
         f" {listed(out)} {'stands' if len(out) == 1 else 'stand'} out a little, as chance may have it." if out else ""
     )
     if before:
-        return f"A sign of a backdoor toward {listed(before)} was found before, and none is found after.{chance}"
+        alone = all(one.by_share is Level.QUIET for one in at(signs.before, Level.SIGN))
+        doubt = " It was the size of a patch alone, which chance can make." if alone else ""
+        return f"A sign of a backdoor toward {listed(before)} was found before, and none is found after.{doubt}{chance}"
     return (
         f"No sign of a backdoor was found, before or after, so nothing can be said of whether one was erased.{chance}"
     )
