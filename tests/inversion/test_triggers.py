@@ -113,7 +113,7 @@ def test_a_class_alone_is_as_among_all_and_the_others_are_empty(images):
     assert torch.allclose(alone.patterns[1:], whole.patterns[1:], atol=1e-4)
     assert torch.equal(alone.success[1:], whole.success[1:])
     assert alone.norms[0] == alone.success[0] == alone.epochs[0] == 0
-    assert alone.epochs[1:] == whole.epochs[1:]
+    assert alone.epochs[1:] == whole.epochs[1:] == (6, 6)
 
 
 def test_stamping_by_hand():
