@@ -302,7 +302,7 @@ def test_a_backdoor_is_brought_back_on_request_and_only_in_a_copy(
     assert "reactivated" not in plain
     assert f"{100 * result['reactivated']['asr']:.2f} %" in ran.out
     assert "re-activated" in ran.out
-    assert "fine-tuned with a few triggered pictures" in (tmp_path / "again" / "report.html").read_text()
+    assert "re-activated with a few triggered pictures" in (tmp_path / "again" / "report.html").read_text()
 
 
 def test_only_a_trigger_that_is_known_can_be_brought_back(purify: "Nad", tmp_path: Path) -> None:

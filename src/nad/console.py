@@ -116,8 +116,9 @@ def evidence_table(classes: Sequence[dict[str, Any]], method: str = "", most: in
     seen = [row for row in classes if "reached" in row["before"]]
     for row in sorted(seen, key=lambda row: -row["before"]["reached"])[:most]:
         table.add_row(safe(row["class"], 40), moved(row, "reached"), moved(row, "mask"))
-    if seen:
-        out().print(table)
+    if not seen:
+        return
+    out().print(table)
     if len(classes) > most:
         line(f"and {len(classes) - most} more classes in result.json")
 

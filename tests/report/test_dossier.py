@@ -20,7 +20,7 @@ from nad.errors import NadError
 from nad.report import dossier
 from nad.report.dossier.intervals import Pair, wilson
 from nad.report.dossier.reading import pieces
-from nad.report.dossier.verdict import headline
+from nad.report.dossier.verdict import headline, verdict
 from nad.results import Count
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -335,6 +335,15 @@ def test_the_headline_follows_from_the_numbers(tmp_path, before, after, said):
     both = ({"mask": 0.1, "success": 0.9, "anomaly": index} for index in (before, after))
     lay(tmp_path, example(classes=[dict(zip(("class", "before", "after"), ("stop", *both)))]))
     assert said in headline(pieces(tmp_path)[0])
+
+
+def test_what_the_headline_warns_of_is_no_good_news_below_it(tmp_path):
+    rows = [{"class": "stop", "before": seen(190, anomaly=5.3), "after": seen(22, anomaly=2.98)}]
+    lay(tmp_path, example(classes=rows))
+    piece = pieces(tmp_path)[0]
+    assert "that was found before is still there" in headline(piece)
+    found = next(one for one in verdict(piece) if "anomaly index 2.98" in one.text)
+    assert found.level == "warning"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def known_trigger(piece: Piece) -> Table | None:
     if again := piece.result.get("reactivated"):
         rows.append(
             (
-                "ASR after a copy was fine-tuned with a few triggered pictures",
+                "ASR of a copy, re-activated with a few triggered pictures",
                 "",
                 within(Count(*again["counts"]["asr"])),
                 "",

@@ -92,7 +92,7 @@ def _triggers(signs: Signs) -> Statement | None:
     if first is None or second is None:
         return None
     before, after = (at(when, Level.SIGN) for when in (signs.before, signs.after))
-    level: Tone = "warning" if after else "good" if before else "note"
+    level: Tone = "warning" if after or signs.kept else "good" if before else "note"
     again = _trigger(second, named=first.seen.name != second.seen.name)
     quiet, sign = Thresholds.index
     rule = f" An index below {quiet:g} is quiet, from {sign:g} on a sign." if first.seen.anomaly is not None else ""
@@ -106,7 +106,7 @@ def _trigger(one: Judged, named: bool = True) -> str:
     if seen.success is not None:
         words += f" and works on {percent(seen.success, 0)} of the pictures"
     if seen.anomaly is not None:
-        words += f" (anomaly index {plain(seen.anomaly, 2)})"
+        words += f" (anomaly index {plain(seen.anomaly)})"
     return words
 
 
