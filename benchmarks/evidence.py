@@ -44,6 +44,8 @@ def told(made: Made, network: str, seed: int) -> dict[str, Any]:
 
 def examined(network: str, dataset: Dataset, places: dict[str, Path], seed: int) -> None:
     """Purify a network with each method and write what was seen to its place."""
+    if not places:
+        return
     loaded = load(zoo.locate(network))
     attack = attack_on(loaded, "card") if loaded.card and loaded.card.attack else None
     terms = Terms(clean=CLEAN[dataset.name], attack=attack, budget=MINUTES)
@@ -54,8 +56,7 @@ def examined(network: str, dataset: Dataset, places: dict[str, Path], seed: int)
         write_json(path, told(made, network, seed), indent=None)
         print(path.stem, made.result.after.asr, flush=True)
 
-    if places:
-        purify_checkpoint(loaded, dataset, [Defense.parse(METHODS[m]) for m in places], Run(seed), terms, write)
+    purify_checkpoint(loaded, dataset, [Defense.parse(METHODS[m]) for m in places], Run(seed), terms, write)
 
 
 def main() -> None:

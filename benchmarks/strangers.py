@@ -42,7 +42,7 @@ from nad.runtime import Run
 from nad.training import Recipe, fit
 
 PICTURES = 1000
-VIT = f"{Path(__file__).name}:small_vit"
+VIT = "strangers.py:small_vit"  # the factory below, as a user would name one of their own
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Victim:
     data: str
     attack: str | None
     epochs: int
+
+    @property
+    def network(self) -> str:
+        """As --model takes it, from any folder."""
+        return str(Path(__file__).with_name(self.model)) if self.model == VIT else self.model
 
     @property
     def recipe(self) -> Recipe:
@@ -75,13 +80,13 @@ def _all() -> dict[str, Victim]:
         "mobilenet": ("torchvision:mobilenet_v3_small", 64),
         "vit": (VIT, 32),
     }
-    sets = {"gtsrb": ("gtsrb32", 5), "cifar": ("cifar10-jpeg", 8)}
+    sets, epochs = {"gtsrb": "gtsrb32", "cifar": "cifar10-jpeg"}, {"gtsrb": 5, "cifar": 8}
     planted: dict[str, dict[str, str | None]] = {
         "gtsrb": {"badnets": "badnets:target=14", "blend": "blend:target=1", "clean": None},
         "cifar": {"badnets": "badnets", "trojan": "trojan", "clean": None},
     }
     return {
-        f"{kind}-{data}-{name}": Victim(model, size, *sets[data][:1], attack, sets[data][1])
+        f"{kind}-{data}-{name}": Victim(model, size, sets[data], attack, epochs[data])
         for kind, (model, size) in kinds.items()
         for data, attacks in planted.items()
         for name, attack in attacks.items()
@@ -105,7 +110,7 @@ def trained(victim: Victim, dataset: Dataset, place: Path, run: Run) -> Attack |
     attack = None if victim.attack is None else Attack.parse(victim.attack).fit(images, run)
     file = place / "model.pt"
     if not file.exists():
-        model = Normalized(create(victim.model, len(dataset.classes), run.seed), *_imagenet())
+        model = Normalized(create(victim.network, len(dataset.classes), run.seed), *_imagenet())
         fit(model, attack.poison(images, run) if attack else images, victim.recipe, run, name="training")
         place.mkdir(parents=True, exist_ok=True)
         torch.save(model.model.cpu().state_dict(), file.with_suffix(".part"))
@@ -149,19 +154,27 @@ def walked(victim: Victim, data: Path | None, place: Path, run: Run) -> dict[str
     assert dataset.test is not None
     attack, test = trained(victim, dataset, place, run), dataset.test.decoded()
     pictures(sources.load(str(source)).train, place, run.seed)
-    named = str(Path(__file__).parent / victim.model) if victim.model == VIT else victim.model
     normalise = None if victim.model.startswith("torchvision:") else "imagenet"  # which is what torchvision's have
-    how = ["--model", named, "--data", place / "clean", "--classes", place / "classes.txt", "--size", victim.size]
+    how = [
+        "--model",
+        victim.network,
+        "--data",
+        place / "clean",
+        "--classes",
+        place / "classes.txt",
+        "--size",
+        victim.size,
+    ]
     how += ["--normalise", normalise] if normalise else []
     scan, scan_cost = measured("scan", place / "model.pt", *how)
     found: dict[str, Any] = {"scan": {"verdict": scan["verdict"], "skipped": scan["skipped"]} | scan_cost}
-    given = load(place / "model.pt", named, normalise=normalise)
+    given = load(place / "model.pt", victim.network, normalise=normalise)
     found["parameters"] = sum(p.numel() for p in given.model.parameters())
     found["given"] = evaluate(given.model, test, attack, run).to_json()
     for name, more in {"default": (), "finetune": ("--method", "finetune", "--budget", 0)}.items():
         out = place / name
         result, cost = measured("purify", place / "model.pt", *how, "--out", out, "--overwrite", *more)
-        purified = load(out, named if victim.model == VIT else None)
+        purified = load(out, victim.network if victim.model == VIT else None)
         after = evaluate(purified.model, test, attack, run).to_json()
         found[name] = {"method": result["method"], "after": after, "notes": result["notes"]["resolved"]} | cost
     return found | {"run": run.describe(), "target": None if attack is None else attack.single_target}

@@ -3,6 +3,10 @@
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
 
 from nad.report.strangers import strangers
 from nad.results import read_json
@@ -10,13 +14,25 @@ from nad.results import read_json
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "strangers.py"
 
 
-def test_a_victim_is_scanned_purified_and_measured_from_its_checkpoint_alone(tmp_path, monkeypatch):
+@pytest.fixture
+def script(monkeypatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location("strangers", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "strangers", script)  # its dataclass looks itself up there
     spec.loader.exec_module(script)
+    return script
+
+
+def test_the_network_of_an_own_file_is_found_from_any_folder(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    victim = script.VICTIMS["vit-gtsrb-clean"]
+    assert script.create(victim.network, 43, 0)(torch.zeros(2, 3, victim.size, victim.size)).shape == (2, 43)
+    assert victim.model == "strangers.py:small_vit", "what a result names has no folder of this machine"
+
+
+def test_a_victim_is_scanned_purified_and_measured_from_its_checkpoint_alone(script, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "PICTURES", 240)
     monkeypatch.setattr(script, "VICTIMS", {"tiny": script.Victim("wrn-10-1", 16, "signs", "badnets:rate=0.3", 3)})
     monkeypatch.setattr(sys, "argv", ["strangers", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
