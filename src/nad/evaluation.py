@@ -1,9 +1,7 @@
 """Accuracy, attack success rate and recovered accuracy. Never called inside a defense."""
 
-import contextlib
 import copy
 import hashlib
-import json
 from dataclasses import replace
 
 import torch
@@ -13,9 +11,8 @@ from nad.attacks.base import Attack
 from nad.data.images import ImageSet
 from nad.detection.base import Detector
 from nad.errors import NadError
-from nad.models.checkpoints import weights_fingerprint
-from nad.models.normalize import described
-from nad.results import Count, Metrics, read_json, write_json
+from nad.keeping import Piece, made_once
+from nad.results import Count, Metrics
 from nad.runtime import Run
 from nad.training import Recipe, fit, predictions
 
@@ -78,25 +75,27 @@ def evaluated_once(model: nn.Module, test: ImageSet, attack: Attack | None, run:
 
     Kept below `run.keep`; nothing is where that is None, or where the attack names a file or a callable.
     """
-    if run.keep is None or not (attack is None or attack.speaks_for_itself):
+
+    def make() -> Metrics:
         return evaluate(model, test, attack, run)
+
+    if not (attack is None or attack.speaks_for_itself):
+        return make()
     asked = {
-        "network": [*described(model), weights_fingerprint(model)],
-        "images": test.fingerprint,
         "attack": attack.configuration() if attack else None,
         "trigger": {key: _digest(tensor) for key, tensor in attack.tensors.items()} if attack else None,
         "run": run.describe() | {"seed": None},
-        "torch": torch.__version__,
     }
-    name = hashlib.sha256(json.dumps(asked, sort_keys=True, default=list).encode()).hexdigest()[:32]
-    path = run.keep / "evaluated" / f"{name}.json"
-    with contextlib.suppress(NadError, KeyError, TypeError, AttributeError):
-        return Metrics.from_json(read_json(path))
-    found = evaluate(model, test, attack, run)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, found.to_json())
-    return found
+    return made_once(
+        "evaluated",
+        model,
+        test,
+        run,
+        asked,
+        make,
+        lambda m: Piece({}, m.to_json()),
+        lambda p: Metrics.from_json(p.record),
+    )
 
 
 def _digest(tensor: Tensor) -> str:

@@ -1,6 +1,7 @@
 """Purified networks that are made once and used again."""
 
 import os
+import pydoc
 from dataclasses import replace
 
 import pytest
@@ -80,7 +81,7 @@ def test_anything_else_is_made_anew(what, run, images, erased):
     assert len(erased) == 2
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "outcome.json"])
+@pytest.mark.parametrize("file", ["tensors.safetensors", "record.json"])
 def test_what_is_damaged_is_made_again(file, run, images, erased):
     model = create("wrn-10-1", 4)
     first = DEFENSES.create(TEACHER)(model, images, run)
@@ -118,3 +119,46 @@ def test_nothing_is_kept_where_nothing_is_said(images, tmp_path, monkeypatch, er
         DEFENSES.create(TEACHER)(create("wrn-10-1", 4), images, Run(seed=1, device="cpu", precision="fp32"))
     assert len(erased) == 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("work", "one", "other"),
+    [
+        (
+            "nad.inversion.triggers.invert",
+            "neural-cleanse:inversion_epochs=2",
+            "neural-cleanse:mode=prune,inversion_epochs=2",
+        ),
+        ("nad.defenses.mcr.MCR.trained", f"mcr:t=0.5,{SHORT}", f"mcr:t=0.3,{SHORT}"),
+        ("nad.defenses.mcr.MCR.trained", f"mcr:t=0.5,end=({TEACHER}),{SHORT}", f"mcr:t=0.3,end=({TEACHER}),{SHORT}"),
+    ],
+)
+def test_what_two_methods_begin_with_is_made_once(work, one, other, run, images, monkeypatch):
+    module, name = pydoc.locate(work.rsplit(".", 1)[0]), work.rsplit(".", 1)[1]
+    seen, original = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given: seen.append(given) or original(*given))
+    model = create("wrn-10-1", 4)
+    DEFENSES.create(one)(model, images, run)
+    shared = DEFENSES.create(other)(model, images, run)
+    assert len(seen) == 1
+    assert len(run.spared) >= 1
+    alone = DEFENSES.create(other)(model, images, replace(run, keep=None))
+    assert len(seen) == 2
+    assert same(shared.model, alone.model)
+    assert [e["loss"] for e in shared.history] == [e["loss"] for e in alone.history]
+    assert shared.notes == alone.notes
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("triggers", "neural-cleanse:inversion_epochs=2", "neural-cleanse:inversion_epochs=3"),
+        ("curves", f"mcr:t=0.5,{SHORT}", f"mcr:t=0.5,curve=chain,{SHORT}"),
+        ("curves", f"mcr:t=0.5,{SHORT}", "mcr:t=0.5,epochs=2,batch=16"),
+        ("curves", f"mcr:t=0.5,{SHORT}", f"mcr:t=0.5,end=({TEACHER}),{SHORT}"),
+    ],
+)
+def test_methods_that_begin_differently_share_nothing(kind, one, other, run, images):
+    for method in (one, other):
+        DEFENSES.create(method)(create("wrn-10-1", 4), images, run)
+    assert len(list((run.keep / kind).iterdir())) == 2

@@ -10,7 +10,7 @@ from torch import nn
 
 from nad.admission import admitted
 from nad.data.images import ImageSet
-from nad.defenses.kept import made_once
+from nad.defenses.kept import purified_once
 from nad.defenses.outcome import Outcome
 from nad.registry import Method, Registry
 from nad.runtime import Run
@@ -53,7 +53,7 @@ class Defense(Method):
             outcome = method.erase(working, images, run)
             return Outcome(restored(outcome.model, model), outcome.method, outcome.history, notes | outcome.notes)
 
-        return made_once(self, model, images, run, make)
+        return purified_once(self, model, images, run, make)
 
     def configuration(self) -> dict[str, Any]:
         """Every option that has a value: one that is new and off changes no fingerprint."""

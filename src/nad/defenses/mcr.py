@@ -14,6 +14,7 @@ from nad.defenses.base import DEFENSES, Defense, Outcome
 from nad.defenses.choosing import most_aggressive, right
 from nad.defenses.trained import Trained
 from nad.errors import NadError
+from nad.keeping import Piece, made_once
 from nad.registry import option
 from nad.runtime import Run
 from nad.training import Recipe, Schedule, adjusted, fit, re_estimated
@@ -76,17 +77,41 @@ class MCR(Trained):
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         assert self.t != "auto"
-        curve, history = self.trained(model, images, run)
+        curve, history = self.trained_once(model, images, run)
         return Outcome(self.point(curve, self.t, images, run), self, history)
 
     def point(self, curve: "Curve", t: float, images: ImageSet, run: Run) -> nn.Module:
         """The network at t, with statistics of images that are augmented as in training."""
         return re_estimated(curve.at(t), images, run, self.how().augment)
 
+    def trained_once(self, model: nn.Module, images: ImageSet, run: Run) -> tuple["Curve", list[dict[str, Any]]]:
+        """`trained`, or what it gave before: the curve does not depend on which network of it is taken."""
+
+        def pack(trained: tuple["Curve", list[dict[str, Any]]]) -> Piece:
+            curve, history = trained
+            return Piece(curve.middle.state_dict(), history)
+
+        def unpack(piece: Piece) -> tuple["Curve", list[dict[str, Any]]]:
+            curve = self.untrained(model, images, run)
+            curve.middle.load_state_dict(dict(piece.tensors))
+            return curve, piece.record
+
+        def make() -> tuple["Curve", list[dict[str, Any]]]:
+            return self.trained(model, images, run)
+
+        if not self.speaks_for_itself:
+            return make()
+        asked = {"curve": replace(self, t=0.0).configuration()}
+        return made_once("curves", model, images, run, asked, make, pack, unpack)
+
+    def untrained(self, model: nn.Module, images: ImageSet, run: Run) -> "Curve":
+        """The curve from `model` to its other end that training starts from."""
+        other = self.end(model, images, run).model if self.end else model
+        return Curve(model, other, self.curve, run.generator("mcr"))
+
     def trained(self, model: nn.Module, images: ImageSet, run: Run) -> tuple["Curve", list[dict[str, Any]]]:
         """A trained curve from `model` to its other end."""
-        other = self.end(model, images, run).model if self.end else model
-        curve, decay = Curve(model, other, self.curve, run.generator("mcr")), super().how().weight_decay
+        curve, decay = self.untrained(model, images, run), super().how().weight_decay
 
         def step(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
             ce = F.cross_entropy(net(x).float(), y)

@@ -12,7 +12,7 @@ from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome
 from nad.defenses.finetune import Tuned
 from nad.errors import NadError
-from nad.inversion import Inversion, Triggers, anomaly, invert, outliers
+from nad.inversion import Inversion, Triggers, anomaly, inverted_once, outliers
 from nad.models.forward import evaluating
 from nad.models.head import inputs_of, last_channels
 from nad.registry import option
@@ -76,7 +76,7 @@ class NeuralCleanse(Tuned):
     def suspected(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Triggers, list[int]]:
         """The triggers of all classes, and the classes with an anomalous one (the smallest, where there is none)."""
         some = images.subset(torch.randperm(len(images), generator=run.generator("sought"))[: self.inversion_images])
-        found = invert(model, some, Inversion(epochs=self.inversion_epochs), run)
+        found = inverted_once(model, some, Inversion(epochs=self.inversion_epochs), run)
         return found, outliers(found.norms) or [int(found.norms.argmin())]
 
     def _unlearned(

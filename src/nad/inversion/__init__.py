@@ -3,7 +3,7 @@
 from nad.inversion.perturbations import Universal, reached, universal
 from nad.inversion.pgd import Ascent, pgd
 from nad.inversion.screening import Ground, Look, screened
-from nad.inversion.triggers import Inversion, Triggers, anomaly, invert, outliers
+from nad.inversion.triggers import Inversion, Triggers, anomaly, invert, inverted_once, outliers
 
 __all__ = [
     "Ascent",
@@ -14,6 +14,7 @@ __all__ = [
     "Universal",
     "anomaly",
     "invert",
+    "inverted_once",
     "outliers",
     "pgd",
     "reached",

@@ -1,7 +1,7 @@
 """Reverse-engineered triggers: for each class the smallest patch that sends images to it (Neural Cleanse)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,13 @@ from nad.data.batches import Epoch, batches, channels_last
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.inversion.portions import classes_at_once
+from nad.keeping import Piece, made_once
 from nad.models.forward import evaluating
 from nad.runtime import Run
 
 STEADY = 5  # epochs in a row above (below) the wanted success before the mask's weight rises (falls)
 FASTER, SLOWER = 2.0, 2.0**1.5
+FORMAT = 1  # raised when other triggers are found
 PATIENCE = 25  # epochs without a smaller mask after which a class is done
 
 
@@ -114,6 +116,19 @@ def invert(
             parameter.requires_grad_(want)
     run.progress("triggers", how.epochs, how.epochs, "")
     return search.found(count)
+
+
+def inverted_once(model: nn.Module, images: ImageSet, how: Inversion, run: Run) -> Triggers:
+    """`invert` for all classes, or what it gave before for the same network, images, way of seeking and run."""
+
+    def pack(found: Triggers) -> Piece:
+        return Piece({"masks": found.masks, "patterns": found.patterns, "success": found.success}, found.epochs)
+
+    def unpack(piece: Piece) -> Triggers:
+        return Triggers(**piece.tensors, epochs=tuple(piece.record))
+
+    asked = {"format": FORMAT, "inversion": asdict(how)}
+    return made_once("triggers", model, images, run, asked, lambda: invert(model, images, how, run), pack, unpack)
 
 
 class _Search:

@@ -167,27 +167,23 @@ def write_trigger(folder: Path, tensors: Mapping[str, Tensor]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def write_state(path: Path, model: nn.Module) -> str:
-    """A network's tensors alone, for a program that has the network; the file's SHA-256."""
-    content = safetensors.torch.save({k: t.detach().cpu().contiguous().clone() for k, t in model.state_dict().items()})
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Tensors alone, for a program that knows what they are; the file's SHA-256."""
+    content = safetensors.torch.save({k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()})
     write(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
-def read_state(path: Path, model: nn.Module, sha256: str) -> nn.Module:
-    """`model` with the tensors that `write_state` wrote.
+def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """What `write_tensors` wrote.
 
     Raises:
-        NadError: another file than that, or another network.
+        NadError: another file than that.
     """
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise NadError(f"{printable(path)} is not the file that was written: its SHA-256 differs")
-    try:
-        model.load_state_dict(safetensors.torch.load(content))
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        raise NadError(f"{printable(path)} does not fit the network: {printable(error, 90)}") from error
-    return model
+    return safetensors.torch.load(content)
 
 
 def weights_fingerprint(model: nn.Module) -> str:

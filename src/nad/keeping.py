@@ -1,0 +1,79 @@
+"""What is dear to make, kept on disk, so that it is made once for all that ask for it."""
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nad.data.images import ImageSet
+from nad.errors import NadError
+from nad.models.checkpoints import read_tensors, weights_fingerprint, write_tensors
+from nad.models.normalize import described
+from nad.results import read_json, write_json
+from nad.runtime import Run
+
+TENSORS, RECORD = "tensors.safetensors", "record.json"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What is written: tensors by name, and what JSON holds."""
+
+    tensors: Mapping[str, Tensor]
+    record: Any
+
+
+def made_once(
+    kind: str,
+    model: nn.Module,
+    images: ImageSet,
+    run: Run,
+    asked: Mapping[str, Any],
+    make: Callable[[], T],
+    pack: Callable[[T], Piece | None],
+    unpack: Callable[[Piece], T],
+) -> T:
+    """What `make` gives, or what it gave before for the same network, images, seed, precision and `asked`.
+
+    Kept below `run.keep`; nothing is where that is None. What is damaged is made again, and a folder that cannot be
+    written costs the time, no more. `run.spared` hears of the seconds.
+
+    Args:
+        kind: the name of the folder.
+        asked: all else that it depends on, as JSON holds it; may replace what is said about the run.
+        pack: what is kept of it, or None where it cannot be. unpack: its inverse.
+    """
+    if run.keep is None:
+        return make()
+    made_of = {
+        "network": [*described(model), weights_fingerprint(model)],
+        "images": images.fingerprint,
+        "run": run.describe(),
+        "torch": torch.__version__,
+    }
+    content = json.dumps(made_of | dict(asked), sort_keys=True, default=list)
+    place = run.keep / kind / hashlib.sha256(content.encode()).hexdigest()[:32]
+    began, spared = time.perf_counter(), len(run.spared)
+    with contextlib.suppress(NadError, OSError, KeyError, TypeError, AttributeError, RuntimeError):
+        kept = read_json(place / RECORD)
+        tensors = read_tensors(place / TENSORS, kept["sha256"]) if kept["sha256"] else {}
+        found, seconds = unpack(Piece(tensors, kept["record"])), kept["seconds"]
+        run.spared.append(seconds - (time.perf_counter() - began))
+        return found
+    made = make()
+    seconds = time.perf_counter() - began + sum(run.spared[spared:])
+    piece = pack(made)
+    if piece:
+        with contextlib.suppress(NadError, OSError):
+            place.mkdir(parents=True, exist_ok=True)
+            digest = write_tensors(place / TENSORS, piece.tensors) if piece.tensors else None
+            write_json(place / RECORD, {"sha256": digest, "seconds": seconds, "record": piece.record})
+    return made
