@@ -19,9 +19,10 @@ from nad.data import sources
 from nad.data.sources import Dataset
 from nad.defenses import Defense
 from nad.models import zoo
+from nad.models.card import Card
 from nad.models.checkpoints import load
 from nad.pipeline import Made, Terms, attack_on, purify_checkpoint
-from nad.results import read_json, write_json
+from nad.results import write_json
 from nad.runtime import Run
 
 CLEAN = {"signs": 0.2, "cifar10-jpeg": 0.05, "gtsrb32": 0.03}  # 1,000 to 2,500 images
@@ -71,8 +72,8 @@ def main() -> None:
     for network in zoo.members():
         if not any(fnmatchcase(network, part) for part in asked.networks):
             continue
-        card = read_json(zoo.locate(network) / "model.json")
-        dataset = sources.held(str(card["data"]["train"]["name"]).split()[0], asked.data)
+        card = Card.from_json((zoo.locate(network) / "model.json").read_bytes())
+        dataset = sources.held(card.dataset, asked.data)
         for seed in asked.seeds:
             wanted = {m: asked.out / f"{network}-{m}-{seed}.json" for m in asked.methods}
             examined(network, dataset, {m: path for m, path in wanted.items() if not path.exists()}, seed)

@@ -174,7 +174,7 @@ def main() -> None:
     for victim in asked.victims:
         loaded = load(zoo.locate(victim))
         assert loaded.card is not None
-        dataset = sources.held(str(loaded.card.data["train"]["name"]).split()[0], asked.data)
+        dataset = sources.held(loaded.card.dataset, asked.data)
         (asked.out / victim).mkdir(parents=True, exist_ok=True)
         for seed, condition, method in [
             (s, c, m) for s in asked.seeds for c in asked.conditions for m in asked.methods

@@ -52,7 +52,7 @@ def main() -> None:
         attack = attack_on(loaded, "card")
         assert attack is not None
         assert loaded.card is not None
-        test = sources.held(str(loaded.card.data["train"]["name"]).split()[0], asked.data).test
+        test = sources.held(loaded.card.dataset, asked.data).test
         assert test is not None
         found[victim] = of_images(loaded, test.decoded(), attack.triggered(test.decoded()))
         write_json(asked.out, found)

@@ -37,7 +37,7 @@ def main() -> None:
             continue
         loaded = load(place)
         assert loaded.card is not None
-        data = str(loaded.card.data["train"]["name"]).split()[0]
+        data = loaded.card.dataset
         if data not in sets:
             sets[data] = sources.held(data, asked.data)
         found = suspect_checkpoint(loaded, sets[data], Run(), CLEAN[data])

@@ -53,7 +53,7 @@ class Studio:
         attack = attack_on(loaded, "card")
         assert attack is not None, name
         assert loaded.card is not None, name
-        return loaded, attack, _images(str(loaded.card.data["train"]["name"]).split()[0], self.data)
+        return loaded, attack, _images(loaded.card.dataset, self.data)
 
     def networks(self, name: str, labels: dict[str, str | None]) -> dict[str, nn.Module]:
         """The victim and what the grid's methods make of it, by the name to print."""

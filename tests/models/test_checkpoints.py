@@ -531,3 +531,11 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 def test_unwrapped_networks_save_the_same_bytes(tmp_path: Path) -> None:
     model = Normalized(network(), (0.5,) * 3, (0.5,) * 3)
     assert save(tmp_path, model, CARD).sha256 == save(tmp_path, unwrap(model), CARD).sha256
+
+
+def test_a_card_names_the_images_of_its_network() -> None:
+    named = Card(architecture="wrn-10-1", classes=NAMES, data={"train": {"name": "gtsrb32 (26,640 of train)"}})
+    assert named.dataset == "gtsrb32"
+    for data in ({}, {"train": {}}, {"train": {"name": " "}}, {"train": "gtsrb32"}):
+        with pytest.raises(NadError, match="does not name the images"):
+            _ = replace(named, data=data).dataset

@@ -54,6 +54,19 @@ class Card:
     trigger_sha256: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def dataset(self) -> str:
+        """The name of the images it was trained on, for `sources`.
+
+        Raises:
+            NadError: the card does not say it.
+        """
+        train = self.data.get("train")
+        name = train.get("name") if isinstance(train, dict) else None
+        if not isinstance(name, str) or not name.split():
+            raise NadError("the model card does not name the images that the network was trained on")
+        return name.split()[0]  # what follows is how many, or which part
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
