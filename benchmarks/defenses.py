@@ -15,12 +15,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from speed import LAUNCHER
 
 from nad.bench import Erasure, read
 from nad.bench.twin import TWIN
+from nad.report import speed
+from nad.results import read_json, write_json
 
 VICTIM = "zoo:badnets-cifar10"
 INVERTED = ("badnets-cifar10", "trojan-cifar10", "blend-cifar10")
@@ -38,7 +38,7 @@ def timed(*command: str) -> dict[str, float]:
 
 
 def erased(method: str, data: Path, folder: Path) -> dict[str, float]:
-    how = ("--data", str(data / "cifar10-jpeg"), "--overwrite", "--out", str(folder / "out"))
+    how = ("--data", str(data / "cifar10-jpeg"), "--budget", "0", "--overwrite", "--out", str(folder / "out"))
     which = ("--oracle", "card") if method == "oracle" else ("--method", method)
     return timed("purify", VICTIM, *which, *how)
 
@@ -66,13 +66,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("results/speed-defenses.json"))
     given = parser.parse_args()
-    found: dict[str, Any] = (
-        json.loads(given.out.read_text()) if given.out.is_file() else {"methods": {}, "inversion": {}}
-    )
+    found = read_json(given.out) if given.out.is_file() else {"methods": {}, "inversion": {}}
 
     def keep(kind: str, name: str, record: dict[str, Any]) -> None:
         found[kind][name] = record
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
+        write_json(given.out, found)
 
     with tempfile.TemporaryDirectory() as folder:
         for method in one_each():
@@ -83,14 +81,7 @@ def main() -> None:
     for name in INVERTED:
         if name not in found["inversion"]:
             keep("inversion", name, {e: inverted(name, given.data, e == "early") for e in ("early", "full")})
-    table = Table("method", "seconds", "times fine-tuning", "peak GiB")
-    for method, row in found["methods"].items():
-        table.add_row(method, f"{row['seconds']:.0f}", f"{row['ratio']:.2f}", f"{row['peak_gib']:.2f}")
-    Console().print(table)
-    for name, both in found["inversion"].items():
-        early, full = both["early"], both["full"]
-        worst = max(abs(a / b - 1) for a, b in zip(early["masks"], full["masks"]))
-        print(f"{name}: {early['seconds']:.0f} s against {full['seconds']:.0f}, masks within {100 * worst:.1f} %")
+    print(speed.methods(given.out), speed.inversion(given.out), sep="\n")
 
 
 if __name__ == "__main__":

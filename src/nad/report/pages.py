@@ -17,7 +17,7 @@ import pandas as pd
 from nad import grids
 from nad.errors import NadError, printable
 from nad.registry import close
-from nad.report import erasing, evidence, networks, scans
+from nad.report import erasing, evidence, networks, scans, speed
 from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
 from nad.report.imperfect import imperfect, self_labelled
@@ -60,6 +60,8 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "evidence": lambda store: evidence.ranges(store.results / "evidence"),
     "evidence verdicts": lambda store: evidence.verdicts(store.results / "evidence"),
     "evidence told apart": lambda store: evidence.separation(store.results / "evidence"),
+    "speed": lambda store: speed.methods(store.results / "speed-defenses.json"),
+    "speed inversion": lambda store: speed.inversion(store.results / "speed-defenses.json"),
     "strangers": lambda store: strangers(store.results / "strangers"),
     "scan roc": lambda store: scans.roc(store.results / "scans"),
     "all-to-all": lambda store: networks.by_class(store.zoo / "all-to-all-cifar10"),

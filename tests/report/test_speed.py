@@ -1,0 +1,29 @@
+"""The tables of seconds and memory."""
+
+import pytest
+
+from nad.report import speed
+from nad.results import write_json
+
+
+def test_methods_come_quickest_first_and_inversions_say_how_far_they_are_apart(tmp_path):
+    file = tmp_path / "speed.json"
+    rows = {
+        "mcr:t=0.3": {"seconds": 120.4, "ratio": 6.02, "peak_gib": 0.954},
+        "clp": {"seconds": 9.6, "ratio": 0.48, "peak_gib": 0.7},
+    }
+    both = {"early": {"seconds": 61.2, "masks": [9.0, 40.0]}, "full": {"seconds": 140.7, "masks": [10.0, 39.0]}}
+    write_json(file, {"methods": rows, "inversion": {"blend": both}})
+    assert speed.methods(file).splitlines()[2:] == [
+        "| `clp` | 10 | 0.48 | 0.70 |",
+        "| `mcr:t=0.3` | 120 | 6.02 | 0.95 |",
+    ]
+    assert speed.inversion(file).splitlines()[2:] == ["| blend | 61 | 141 | 10.0 |"]
+    both["full"]["masks"].append(1.0)
+    write_json(file, {"methods": {}, "inversion": {"blend": both}})
+    with pytest.raises(ValueError, match="shorter"):
+        speed.inversion(file)
+
+
+def test_what_was_not_measured_says_so(tmp_path):
+    assert speed.methods(tmp_path / "none.json") == speed.inversion(tmp_path / "none.json") == "not measured yet\n"
