@@ -21,7 +21,7 @@ def test_methods_come_quickest_first_and_inversions_say_how_far_they_are_apart(t
     assert speed.inversion(file).splitlines()[2:] == ["| blend | 61 | 141 | 10.0 |"]
     both["full"]["masks"].append(1.0)
     write_json(file, {"methods": {}, "inversion": {"blend": both}})
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         speed.inversion(file)
 
 
