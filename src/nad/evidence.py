@@ -22,27 +22,27 @@ EPOCHS = 40  # of an inversion; masks change little after
 DEEPEST = 16  # classes that a trigger is inverted for at most, the most suspicious ones first
 WITNESSES = 5  # an index of fewer classes would say nothing
 
-REFERENCES: dict[str, dict[str, list[float]]] = {
+REFERENCES: dict[str, dict[str, tuple[float, float, int]]] = {
     "mask": {
-        "clean": [0.0464, 0.0464],
-        "clean, purified": [0.0473, 0.059],
-        "backdoored": [0.00254, 0.0439],
-        "still backdoored": [0.0126, 0.0596],
-        "erased": [0.0474, 0.0512],
+        "clean": (0.0464, 0.0464, 1),
+        "clean, purified": (0.0473, 0.059, 2),
+        "backdoored": (0.00254, 0.0439, 5),
+        "still backdoored": (0.0126, 0.0596, 6),
+        "erased": (0.0474, 0.0512, 4),
     },
     "anomaly": {
-        "clean": [1.46, 1.46],
-        "clean, purified": [1.56, 1.66],
-        "backdoored": [0.979, 6.42],
-        "still backdoored": [0.789, 5.28],
-        "erased": [0.831, 2.04],
+        "clean": (1.46, 1.46, 1),
+        "clean, purified": (1.56, 1.66, 2),
+        "backdoored": (0.979, 6.42, 5),
+        "still backdoored": (0.789, 5.28, 6),
+        "erased": (0.831, 2.04, 4),
     },
     "share": {
-        "clean": [0.249, 0.249],
-        "clean, purified": [0.183, 0.234],
-        "backdoored": [0.22, 0.996],
-        "still backdoored": [0.157, 0.959],
-        "erased": [0.166, 0.322],
+        "clean": (0.249, 0.249, 1),
+        "clean, purified": (0.183, 0.234, 2),
+        "backdoored": (0.22, 0.996, 5),
+        "still backdoored": (0.157, 0.959, 6),
+        "erased": (0.166, 0.322, 4),
     },
 }
 """Of networks whose truth is known, the lowest and highest value of their most suspicious class: `results/evidence`."""

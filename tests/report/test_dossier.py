@@ -115,7 +115,7 @@ def test_the_page_says_what_was_found_in_its_order(tmp_path):
         "Accuracy of each class",
         "Attention before and after",
         "A trigger was searched for 3 classes of 4 on 500 clean pictures.",
-        "Ranges of the most suspicious class, in networks of our own (WRN-16-1): backdoored networks 0.6 % to 4.0 %",
+        "Ranges of the most suspicious class, in networks of our own (WRN-16-1): 5 backdoored networks 0.6 % to 4.0 %",
         "Choice of beta",
         "Chosen: 8, on 96 held-out pictures: the most aggressive setting whose drop stays within 8.0 %.",
         "Choice of epochs",

@@ -47,14 +47,14 @@ def test_each_network_is_its_most_suspicious_class(folder):
     assert found[3].values == {"mask": 0.12, "anomaly": 0.5, "share": 0.1}, "a patch that does not work says nothing"
 
 
-def test_ranges_are_lowest_and_highest(folder):
+def test_ranges_are_lowest_and_highest_and_how_many(folder):
     extra = State("erased", {"mask": 0.2345678, "anomaly": 0.1})
     found = references([*states(folder), extra])
-    assert found["mask"]["erased"] == [0.1, 0.235]
-    assert found["anomaly"]["erased"] == [0.1, 1.0]
+    assert found["mask"]["erased"] == (0.1, 0.235, 2)
+    assert found["anomaly"]["erased"] == (0.1, 1.0, 2)
     assert found["share"] == {
-        "backdoored": [0.9, 0.9], "erased": [0.2, 0.2], "still backdoored": [0.3, 0.3],
-        "clean": [0.1, 0.1], "clean, purified": [0.1, 0.1],
+        "backdoored": (0.9, 0.9, 1), "erased": (0.2, 0.2, 1), "still backdoored": (0.3, 0.3, 1),
+        "clean": (0.1, 0.1, 1), "clean, purified": (0.1, 0.1, 1),
     }  # fmt: skip
     assert set(found) == {"mask", "anomaly", "share"}
 

@@ -62,15 +62,15 @@ def _suspicious(classes: Sequence[dict[str, Any]], when: str) -> dict[str, float
     return {key: value for key, value in measured.items() if value is not None}
 
 
-def references(found: Iterable[State]) -> dict[str, dict[str, list[float]]]:
-    """Of each measure of a class and each kind of network, the lowest and the highest value, to three digits."""
-    ranges: dict[str, dict[str, list[float]]] = {}
+def references(found: Iterable[State]) -> dict[str, dict[str, tuple[float, float, int]]]:
+    """Of each measure of a class and each kind of network: lowest and highest value, to three digits, and how many."""
+    ranges: dict[str, dict[str, tuple[float, float, int]]] = {}
     grouped = _grouped(found)
     for kind in KINDS:
         values = grouped.get(kind, {})
         for key in ("mask", "anomaly", "share"):
             if own := values.get(key):
-                ranges.setdefault(key, {})[kind] = [float(f"{end(own):.3g}") for end in (min, max)]
+                ranges.setdefault(key, {})[kind] = (float(f"{min(own):.3g}"), float(f"{max(own):.3g}"), len(own))
     return ranges
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from nad.report.dossier.drawing import Row, bars, drawn, dumbbells, height
+from nad.report.dossier.drawing import Band, Row, bars, drawn, dumbbells, height
 from nad.report.dossier.intervals import Pair, wilson
 from nad.report.dossier.reading import Picture, Piece, number
 from nad.report.dossier.signs import Signs
@@ -96,14 +96,16 @@ def evidence(piece: Piece) -> list[Picture]:
     return plots
 
 
-def _measured(measure: Measure, pairs: list[tuple[Judged, Judged]], ranges: dict[str, list[float]]) -> Picture:
+def _measured(
+    measure: Measure, pairs: list[tuple[Judged, Judged]], ranges: dict[str, tuple[float, float, int]]
+) -> Picture:
     pairs = sorted(pairs, key=measure.suspicion)
     shown, rest = pairs[:MOST], pairs[MOST:]
     values = [(one.seen.name, measure.of(one), measure.of(other)) for one, other in shown]
     rows = [Row(name, measure.scaled(before), measure.scaled(after)) for name, before, after in values]
-    bands = {kind: (low, high) for kind, (low, high) in ranges.items()}
+    bands = {kind: Band(low, high, networks) for kind, (low, high, networks) in ranges.items()}
     spoken = [f"{quoted(n)} {measure.shown(b)} to {measure.shown(a)}" for n, b, a in values[:SPOKEN]]
-    kinds = [f"{kind} networks {_between(measure, low, high)}" for kind, (low, high) in bands.items()]
+    kinds = [f"{several(b.networks, f'{kind} network')} {_between(measure, b)}" for kind, b in bands.items()]
     alt = f"{measure.title}, before to after, of {several(len(pairs), 'class', 'classes')}: {listed(spoken)}."
     note = ""
     if rest:
@@ -115,7 +117,8 @@ def _measured(measure: Measure, pairs: list[tuple[Judged, Judged]], ranges: dict
         note += f"Ranges of the most suspicious class, in networks of our own (WRN-16-1): {listed(kinds)}."
 
     def draw(axis: Axes) -> None:
-        scaled = {k: (100 * low, 100 * high) if measure.percent else (low, high) for k, (low, high) in bands.items()}
+        factor = 100 if measure.percent else 1
+        scaled = {kind: Band(factor * b.low, factor * b.high, b.networks) for kind, b in bands.items()}
         dumbbells(axis, rows, measure.axis, scaled, measure.rule)
         if measure.percent and not measure.low:
             axis.set_xlim(-3, 103)
@@ -123,8 +126,8 @@ def _measured(measure: Measure, pairs: list[tuple[Judged, Judged]], ranges: dict
     return drawn(draw, height(len(rows) + len(bands)), measure.title, alt, note.strip())
 
 
-def _between(measure: Measure, low: float, high: float) -> str:
-    ends = measure.shown(low), measure.shown(high)
+def _between(measure: Measure, band: Band) -> str:
+    ends = measure.shown(band.low), measure.shown(band.high)
     return " to ".join(dict.fromkeys(ends))
 
 

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cycler import cycler
 from matplotlib import style
@@ -45,6 +46,14 @@ class Row:
     interval: tuple[float, float] | None = None
 
 
+class Band(NamedTuple):
+    """The lowest and highest value of a number of networks."""
+
+    low: float
+    high: float
+    networks: int
+
+
 def drawn(draw: Callable[[Axes], None], height: float, title: str, alt: str, note: str = "") -> Picture:
     """What `draw` puts on one axis."""
     with style.context(["default", STYLE]), warnings.catch_warnings():
@@ -64,9 +73,7 @@ def height(rows: int) -> float:
     return 0.95 + 0.24 * rows
 
 
-def dumbbells(
-    axis: Axes, rows: Sequence[Row], what: str, bands: Mapping[str, tuple[float, float]], rule: float | None = None
-) -> None:
+def dumbbells(axis: Axes, rows: Sequence[Row], what: str, bands: Mapping[str, Band], rule: float | None = None) -> None:
     """A line a row, from its value before to its value after; the first row is the highest.
 
     Args:
@@ -89,10 +96,10 @@ def dumbbells(
             x, y, marker=mark, facecolors=filled, edgecolors=colour, s=26, linewidths=1.4, label=name, zorder=3
         )
     names = [label(row.name) for row in rows]
-    for place, (kind, (low, high)) in enumerate(bands.items(), len(rows)):
+    for place, (kind, band) in enumerate(bands.items(), len(rows)):
         colour = BACKDOOR if kind.endswith("backdoored") else NO_BACKDOOR
-        axis.plot([low, high], [place, place], color=colour, lw=5, solid_capstyle="round")
-        names.append(f"{label(kind)} networks")
+        axis.plot([band.low, band.high], [place, place], color=colour, lw=5, solid_capstyle="round")
+        names.append(f"{label(kind)} networks ({band.networks})")
     if bands:
         axis.axhline(len(rows) - 0.5, color=GREY, lw=0.6)
     if rule is not None:
