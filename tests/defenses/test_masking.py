@@ -1,6 +1,7 @@
 """Masks of ANP and RNP, and pruning by them (G15)."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from nad.data.images import ImageSet
 from nad.defenses import DEFENSES
+from nad.defenses.anp import ANP
 from nad.defenses.masking import prune, scaled, scales
 from nad.errors import NadError
 from nad.models.create import create
@@ -214,7 +216,7 @@ class Dropping(nn.Module):
         return self.fc(self.layers(x))
 
 
-@pytest.mark.parametrize("spec", ["anp:steps=3,batch=32,ratio=0.5", "rnp:epochs=2,unlearn_epochs=1,ratio=0.5"])
+@pytest.mark.parametrize("spec", ["anp:steps=3,batch=32,ratio=0.5,eps=0.4", "rnp:epochs=2,unlearn_epochs=1,ratio=0.5"])
 def test_what_dropout_draws_comes_from_the_seed_too(spec, images):
     method, model = DEFENSES.create(spec), Dropping()
     kept = torch.get_rng_state()
@@ -235,3 +237,25 @@ def test_a_ratio_that_leaves_nothing_is_refused(images, monkeypatch):
     for name in ("anp", "rnp"):
         with pytest.raises(NadError, match=rf"{name}: expected ratio in \[0, 1\), got 1"):
             DEFENSES.create(f"{name}:ratio=1")
+
+
+@pytest.mark.parametrize(("slope", "chosen", "tried"), [(0.1, 0.4, 1), (1.5, 0.1, 3), (100.0, 0.0125, 6)])
+def test_anp_halves_its_change_until_the_network_survives(slope, chosen, tried, images, monkeypatch):
+    """The limit is half-way from the network's own loss to that of guessing among four classes, here 0.793."""
+    monkeypatch.setattr(ANP, "change", lambda self, model, masks, x, y, eps, draws: {"eps": eps})
+    monkeypatch.setattr("nad.defenses.anp.loss", lambda *given: torch.tensor(0.2 + 3 * slope * given[-1].get("eps", 0)))
+    eps, note = DEFENSES.create("anp").bearable(create("wrn-10-1", 4), images, RUN)
+    assert (eps, note["chosen"], len(note["loss_under_change"])) == (chosen, chosen, tried)
+    assert note["loss_under_change"][0.4] == pytest.approx(0.2 + 1.2 * slope)
+    assert (note["loss"], note["guessing"]) == (pytest.approx(0.2), pytest.approx(math.log(4)))
+
+
+def test_the_strength_of_anps_change_is_kept_in_its_notes_and_its_method(images):
+    model = create("wrn-10-1", 4)
+    outcome = DEFENSES.create("anp:steps=2,batch=16,ratio=0")(model, images, RUN)
+    assert outcome.method.eps == outcome.notes["eps"]["chosen"]
+    given = DEFENSES.create("anp:steps=2,batch=16,ratio=0,eps=0.3")(model, images, RUN)
+    assert given.method.eps == 0.3
+    assert "eps" not in given.notes
+    with pytest.raises(NadError, match=r"anp: expected steps and ascents >= 1, eps >= 0 and alpha in \[0, 1\], got 5"):
+        DEFENSES.create("anp:steps=5,eps=-0.1")

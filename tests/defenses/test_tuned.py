@@ -102,6 +102,18 @@ def test_fsts_classifier_has_the_same_norm_in_every_step_and_at_every_look(model
     assert norms == pytest.approx([given] * 15, rel=1e-5)
 
 
+def test_fst_chooses_alpha_as_the_others_choose_their_rate(model, images):
+    outcome = DEFENSES.create("fst:alpha=auto,max_drop=0.99,epochs=1,batch=16,folds=1")(model, images, RUN)
+    curve = outcome.notes["alpha"]["curve"]
+    assert [entry["setting"] for entry in curve] == [0.001, 0.003, 0.01, 0.03, 0.1, 0.2]
+    assert outcome.method.alpha == outcome.notes["alpha"]["chosen"] == 0.2
+    assert "lr" not in outcome.notes
+    given = DEFENSES.create("fst:alpha=0.2,max_drop=0.99,epochs=1,batch=16,folds=1")(model, images, RUN)
+    assert torch.equal(outcome.model.fc.weight, given.model.fc.weight)
+    with pytest.raises(NadError, match="fst chooses alpha or its learning rate, not both"):
+        DEFENSES.create("fst:alpha=auto,lr=auto")
+
+
 def test_fst_starts_with_a_classifier_drawn_anew(model, images, monkeypatch):
     seen = []
     monkeypatch.setattr("nad.defenses.fst.fit", lambda net, *a: seen.append(net.fc.weight.detach().clone()) or [])

@@ -1,17 +1,26 @@
 """ANP: pruning the channels through which small changes of the weights do most harm."""
 
-from dataclasses import dataclass
+import copy
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nad.data.augment import Augmentation
+from nad.data.batches import endless
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES
 from nad.defenses.masking import Masked, Masks, scaled, scales
 from nad.errors import NadError
 from nad.registry import option
 from nad.runtime import Run
+
+STRENGTHS = tuple(0.4 / 2**k for k in range(6))  # of the change, the published one first
+LOOKS = 16  # batches, each with a change of its own, that a strength is tried on
 
 
 @DEFENSES.register("anp")
@@ -23,51 +32,97 @@ class ANP(Masked):
     masks down the gradient of `alpha` * clean loss + (1 - alpha) * loss under that change.
 
     Source: Wu and Wang, "Adversarial Neuron Pruning Purifies Backdoored Deep Models", NeurIPS 2021, Algorithm 1; 2,000
-    steps of 128 images, eps 0.4, alpha 0.2, SGD at 0.2 with momentum 0.9. Deviations: changes stay within
-    eps, as in Equation 5, where the released code's do not; how many channels are pruned is chosen on held-out clean
-    images and not by the attack's success.
+    steps of 128 images, eps 0.4, alpha 0.2, SGD at 0.2 with momentum 0.9. Deviations: eps is halved until the change
+    no longer wrecks the network, whose gradients say nothing then; changes stay within eps, as in Equation 5, where the
+    released code's do not; how many channels are pruned is chosen on held-out clean images and not by the attack's
+    success.
     """
 
-    version = 3
+    version = 4
 
-    eps: float = option(0.4, "the most that a channel's scale or bias is changed, relative to itself")
+    eps: float | Literal["auto"] = option(
+        "auto",
+        "the most that a scale or bias is changed, relative to itself; auto halves 0.4 until the network survives it",
+    )
     alpha: float = option(0.2, "weight of the clean loss, in [0, 1]")
     ascents: int = option(1, "steps of the change against the masks")
     steps: int = option(2000, "of the masks")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.steps, self.ascents) < 1 or not self.eps >= 0 or not 0 <= self.alpha <= 1:
+        if min(self.steps, self.ascents) < 1 or not (self.eps == "auto" or self.eps >= 0) or not 0 <= self.alpha <= 1:
+            eps = self.eps if self.eps == "auto" else f"{self.eps:g}"
             raise NadError(
                 f"anp: expected steps and ascents >= 1, eps >= 0 and alpha in [0, 1], got {self.steps}, "
-                f"{self.ascents}, {self.eps:g} and {self.alpha:g}"
+                f"{self.ascents}, {eps} and {self.alpha:g}"
             )
 
-    def masks(self, model: nn.Module, images: ImageSet, run: Run) -> Masks:
-        parameters = dict(model.requires_grad_(False).named_parameters())
-        names, draws = scales(model, self.spec_name), run.generator("anp")
-        biases = [name.removesuffix("weight") + "bias" for name in names]
+    def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
+        if self.eps != "auto":
+            return super().settled(model, images, run)
+        with run.seeded("anp-strength"):
+            eps, note = self.bearable(model, images, run)
+        settled, notes = replace(self, eps=eps).settled(model, images, run)
+        return settled, {"eps": note} | notes
 
-        def loss(masks: Masks, x: Tensor, y: Tensor, change: Masks) -> Tensor:
-            factors = {n: masks[n] + change.get(n, 0) for n in names} | {
-                n: 1 + change[n] for n in biases if n in change
+    def bearable(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[float, dict[str, Any]]:
+        """The largest strength that leaves the network more than half of what it knows, and the losses it had."""
+        network = copy.deepcopy(model).requires_grad_(False)
+        network.to(run.torch_device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        parameters = dict(network.named_parameters())
+        whole = {name: torch.ones_like(parameters[name]) for name in scales(network, self.spec_name)}
+        guessing, losses = math.log(len(images.classes)), {}
+        for eps in STRENGTHS:
+            draws, sums = run.generator("anp-strength"), torch.zeros(2)
+            fed = endless(images, Augmentation(), self.batch, draws, run.torch_device)
+            for x, y in itertools.islice(fed, LOOKS):
+                with run.fabric.autocast():
+                    change = self.change(network, whole, x, y, eps, draws)
+                    with torch.no_grad():
+                        sums += torch.stack([loss(network, whole, x, y, c).cpu() for c in ({}, change)])
+            own, changed = (sums / LOOKS).tolist()
+            losses[eps] = changed
+            if changed <= (own + guessing) / 2:
+                break
+        return eps, {"chosen": eps, "loss": own, "guessing": guessing, "loss_under_change": losses}
+
+    def change(self, model: nn.Module, masks: Masks, x: Tensor, y: Tensor, eps: float, draws: torch.Generator) -> Masks:
+        """Relative changes of scales and biases, within eps, that raise the loss of the masked network."""
+        parameters = dict(model.named_parameters())
+        found = {
+            n: ((torch.rand(parameters[n].shape, generator=draws) * 2 - 1) * eps).to(x.device)
+            for n in (*masks, *(bias(n) for n in masks))
+        }
+        for _ in range(self.ascents):
+            for value in found.values():
+                value.requires_grad_()
+            slopes = torch.autograd.grad(loss(model, masks, x, y, found), list(found.values()))
+            found = {
+                n: (value.detach() + eps / self.ascents * slope.sign()).clamp(-eps, eps)
+                for (n, value), slope in zip(found.items(), slopes)
             }
-            return F.cross_entropy(scaled(model, factors, x), y)
+        return found
+
+    def masks(self, model: nn.Module, images: ImageSet, run: Run) -> Masks:
+        eps = self.eps
+        assert eps != "auto"
+        model.requires_grad_(False)
+        draws = run.generator("anp")
 
         def both(masks: Masks, x: Tensor, y: Tensor) -> Tensor:
-            change = {
-                n: ((torch.rand(parameters[n].shape, generator=draws) * 2 - 1) * self.eps).to(x.device)
-                for n in (*names, *biases)
-            }
-            fixed = {n: mask.detach() for n, mask in masks.items()}
-            for _ in range(self.ascents):
-                for value in change.values():
-                    value.requires_grad_()
-                slopes = torch.autograd.grad(loss(fixed, x, y, change), list(change.values()))
-                change = {
-                    n: (value.detach() + self.eps / self.ascents * slope.sign()).clamp(-self.eps, self.eps)
-                    for (n, value), slope in zip(change.items(), slopes)
-                }
-            return self.alpha * loss(masks, x, y, {}) + (1 - self.alpha) * loss(masks, x, y, change)
+            change = self.change(model, {n: mask.detach() for n, mask in masks.items()}, x, y, eps, draws)
+            return self.alpha * loss(model, masks, x, y, {}) + (1 - self.alpha) * loss(model, masks, x, y, change)
 
         return self.learned(model, images, run, self.steps, both)
+
+
+def bias(scale: str) -> str:
+    """The name of the bias beside a scale."""
+    return scale.removesuffix("weight") + "bias"
+
+
+def loss(model: nn.Module, masks: Masks, x: Tensor, y: Tensor, change: Masks) -> Tensor:
+    """The cross-entropy of the network with masked scales, and with scales and biases changed."""
+    factors = {n: mask + change.get(n, 0) for n, mask in masks.items()}
+    biases = {bias(n): 1 + change[bias(n)] for n in masks if bias(n) in change}
+    return F.cross_entropy(scaled(model, factors | biases, x), y)

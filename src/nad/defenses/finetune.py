@@ -1,5 +1,6 @@
 """Fine-tuning: the simplest eraser, NAD's default teacher and, at the student's settings, NAD's control."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome, working_copy
-from nad.defenses.choosing import epochs_by_early_stopping, most_aggressive, right
+from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, right
 from nad.defenses.trained import Sharpened, Trained
 from nad.errors import NadError
 from nad.models.forward import Fixed
@@ -47,25 +48,33 @@ class Tuned(Trained):
         method, notes = self, {}
         parts = self.held_out(images, run) if self.chooses_lr or self.stop == "early" else []
         if self.chooses_lr:
-
-            def trial(lr: float) -> tuple[Tensor, dict[str, Any]]:
-                candidate = replace(self, lr=lr)
-                answers, losses = [], []
-                for fold in parts:
-                    net = working_copy(model)
-                    losses.append(candidate.trained(net, fold.kept, run)[-1]["loss"])
-                    answers.append(right(net, [fold.held], run))
-                return torch.cat(answers), {"loss": sum(losses) / len(losses)}
-
-            reference = right(model, [fold.held for fold in parts], run)
-            lr, notes["lr"] = most_aggressive(self.rates, trial, reference, self.allowed_drop)
-            method = replace(method, lr=lr)
+            method, notes["lr"] = self.chosen("lr", self.rates, model, parts, run)
         if self.stop == "early":
             epochs, notes["epochs"] = epochs_by_early_stopping(
                 lambda fold, watch: method.trained(working_copy(model), fold.kept, run, watch), parts, run
             )
             method = replace(method, epochs=epochs, stop="never")
         return method, notes
+
+    def chosen(
+        self, name: str, settings: Sequence[float], model: nn.Module, parts: Sequence[Fold], run: Run
+    ) -> tuple[Self, dict[str, Any]]:
+        """With the most aggressive of `settings`, from gentle to aggressive, for an option; and how that was found."""
+
+        def trial(setting: float) -> tuple[Tensor, dict[str, Any]]:
+            changes: dict[str, Any] = {name: setting}
+            candidate = replace(self, **changes)
+            answers, losses = [], []
+            for fold in parts:
+                net = working_copy(model)
+                losses.append(candidate.trained(net, fold.kept, run)[-1]["loss"])
+                answers.append(right(net, [fold.held], run))
+            return torch.cat(answers), {"loss": sum(losses) / len(losses)}
+
+        reference = right(model, [fold.held for fold in parts], run)
+        setting, note = most_aggressive(settings, trial, reference, self.allowed_drop)
+        changes: dict[str, Any] = {name: setting}
+        return replace(self, **changes), note
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         return Outcome(model, self, self.trained(model, images, run))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from nad.models.head import classifier
 from nad.registry import option
 from nad.runtime import Run
 from nad.training import AfterEpoch, Schedule, fit
+
+ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2)  # from gentle to aggressive
 
 
 @DEFENSES.register("fst")
@@ -33,16 +35,30 @@ class FST(Tuned):
     epochs: int | None = option(10, "passes over the clean images")
     lr: float | Literal["auto"] | None = option(0.01, "first learning rate; auto chooses it on held-out images")
     schedule: Schedule | None = option("cosine", "how the learning rate falls")
-    alpha: float = option(0.1, "weight of the inner product of the new classifier with the given one")
+    alpha: float | Literal["auto"] = option(
+        0.1, "weight of the inner product of the new classifier with the given one; auto chooses it on held-out images"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.alpha >= 0:
+        if self.alpha != "auto" and not self.alpha >= 0:
             raise NadError(f"fst: expected alpha >= 0, got {self.alpha:g}")
+        if self.alpha == "auto" and self.chooses_lr:
+            raise NadError("fst chooses alpha or its learning rate, not both; give lr=0.01, say")
+
+    def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
+        if self.alpha != "auto":
+            return super().settled(model, images, run)
+        self.enough(images)
+        method, note = self.chosen("alpha", ALPHAS, model, self.held_out(images, run), run)
+        settled, notes = method.settled(model, images, run)
+        return settled, {"alpha": note} | notes
 
     def trained(
         self, model: nn.Module, images: ImageSet, run: Run, watch: AfterEpoch | None = None
     ) -> list[dict[str, Any]]:
+        alpha = self.alpha
+        assert alpha != "auto"
         last = classifier(model.to(run.torch_device), len(images.classes))
         given, bound = last.weight.detach().clone(), 1 / math.sqrt(last.in_features)
         drawn = torch.rand(given.shape, generator=run.generator("fst")) * 2 * bound - bound
@@ -57,7 +73,7 @@ class FST(Tuned):
             rescale()  # after the step before
             ce = F.cross_entropy(net(x).float(), y)
             inner = (last.weight * given).sum()
-            return {"loss": ce + self.alpha * inner, "ce": ce, "inner": inner}
+            return {"loss": ce + alpha * inner, "ce": ce, "inner": inner}
 
         def after(epoch: int, net: nn.Module, record: dict[str, Any]) -> bool:
             rescale()
