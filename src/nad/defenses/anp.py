@@ -20,6 +20,7 @@ from nad.registry import option
 from nad.runtime import Run
 
 STRENGTHS = tuple(0.4 / 2**k for k in range(6))  # of the change, the published one first
+KEPT = 0.75  # of what the network knows, as its loss is below that of guessing, under a change
 LOOKS = 16  # batches, each with a change of its own, that a strength is tried on
 
 
@@ -32,17 +33,17 @@ class ANP(Masked):
     masks down the gradient of `alpha` * clean loss + (1 - alpha) * loss under that change.
 
     Source: Wu and Wang, "Adversarial Neuron Pruning Purifies Backdoored Deep Models", NeurIPS 2021, Algorithm 1; 2,000
-    steps of 128 images, eps 0.4, alpha 0.2, SGD at 0.2 with momentum 0.9. Deviations: eps is halved until the change
-    no longer wrecks the network, whose gradients say nothing then; 1,000 steps, for 2,000 found no more on development
-    victims; changes stay within eps, as in Equation 5, where the released code's do not; how many channels are pruned
-    is chosen on held-out clean images and not by the attack's success.
+    steps of 128 images, eps 0.4, alpha 0.2, SGD at 0.2 with momentum 0.9. Deviations: eps is halved until the network
+    keeps most of what it knows, since a wrecked one's gradients do not point at the backdoor; 1,000 steps, for 2,000
+    found no more on development victims; changes stay within eps, as in Equation 5, where the released code's do not;
+    how many channels are pruned is chosen on held-out clean images and not by the attack's success.
     """
 
-    version = 4
+    version = 5
 
     eps: float | Literal["auto"] = option(
         "auto",
-        "the most that a scale or bias is changed, relative to itself; auto halves 0.4 until the network survives it",
+        "the most that a scale or bias is changed, relative to itself; auto halves 0.4 until the network survives",
     )
     alpha: float = option(0.2, "weight of the clean loss, in [0, 1]")
     ascents: int = option(1, "steps of the change against the masks")
@@ -66,7 +67,7 @@ class ANP(Masked):
         return settled, {"eps": note} | notes
 
     def bearable(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[float, dict[str, Any]]:
-        """The largest strength that leaves the network more than half of what it knows, and the losses it had."""
+        """The largest strength that leaves the network most of what it knows, and the losses it had."""
         network = copy.deepcopy(model).requires_grad_(False)
         network.to(run.torch_device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         parameters = dict(network.named_parameters())
@@ -82,7 +83,7 @@ class ANP(Masked):
                         sums += torch.stack([loss(network, whole, x, y, c).cpu() for c in ({}, change)])
             own, changed = (sums / LOOKS).tolist()
             losses[eps] = changed
-            if changed <= (own + guessing) / 2:
+            if changed <= KEPT * own + (1 - KEPT) * guessing:
                 break
         return eps, {"chosen": eps, "loss": own, "guessing": guessing, "loss_under_change": losses}
 
