@@ -111,6 +111,8 @@ class ANP(Masked):
         draws = run.generator("anp")
 
         def both(masks: Masks, x: Tensor, y: Tensor) -> Tensor:
+            if not eps:  # the loss without a change is the clean one
+                return loss(model, masks, x, y, {})
             change = self.change(model, {n: mask.detach() for n, mask in masks.items()}, x, y, eps, draws)
             return self.alpha * loss(model, masks, x, y, {}) + (1 - self.alpha) * loss(model, masks, x, y, change)
 
