@@ -20,7 +20,7 @@ from nad.registry import option
 from nad.runtime import Run
 
 STRENGTHS = tuple(0.4 / 2**k for k in range(6))  # of the change, the published one first
-KEPT = 0.75  # of what the network knows, as its loss is below that of guessing, under a change
+KEPT = 0.875  # of what the network knows, as its loss is below that of guessing, under a change
 LOOKS = 16  # batches, each with a change of its own, that a strength is tried on
 
 
@@ -39,7 +39,7 @@ class ANP(Masked):
     how many channels are pruned is chosen on held-out clean images and not by the attack's success.
     """
 
-    version = 5
+    version = 6
 
     eps: float | Literal["auto"] = option(
         "auto",
