@@ -8,14 +8,13 @@ from typing import Any
 
 from scipy import stats
 
-from nad.report.rendering import grid_of
+from nad.report.rendering import UNMEASURED, grid_of
 from nad.results import read_json
 from nad.verdict import SUCCESS, Seen, verdict_of
 
 ERASED, FAILED = 0.1, 0.5  # attack success up to which a backdoor is gone, and from which it is there
 KINDS = ("clean", "clean, purified", "backdoored", "still backdoored", "erased")
 PERCENT = ("mask", "share")
-UNMEASURED = "not measured yet\n"
 NAMES = {
     "mask": "smallest patch of a class, % of the picture",
     "anomaly": "highest anomaly index",

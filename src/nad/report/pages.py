@@ -21,7 +21,7 @@ from nad.report import erasing, evidence, networks, scans, speed
 from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
 from nad.report.imperfect import imperfect, self_labelled
-from nad.report.rendering import choices, compared, grid_of, markdown
+from nad.report.rendering import UNMEASURED, choices, compared, grid_of, markdown
 from nad.report.screening import screened
 from nad.report.strangers import strangers
 from nad.report.summary import summary
@@ -88,10 +88,10 @@ def drawn(name: str, store: Store) -> str:
                 heads, lines = choices(plans, found)
             case _:
                 heads, lines = summary(plans, found, how)
-        return grid_of(heads, lines) if lines else "not measured yet\n"
+        return grid_of(heads, lines) if lines else UNMEASURED
     made = table(plans, found, what, how)
     if not made.columns:
-        return "not measured yet\n"
+        return UNMEASURED
     rest = f"\nResults missing: {made.missing}; `nad bench {grid}` makes them.\n" if made.missing else ""
     return markdown(made) + rest
 

@@ -10,6 +10,8 @@ from nad.report.cells import of_plans
 from nad.report.comparing import Comparison
 from nad.report.tables import MEAN, Table
 
+UNMEASURED = "not measured yet\n"  # in place of a table without rows
+
 
 def rows(table: Table) -> tuple[list[str], list[list[str]]]:
     """Heads and rows as text: method, each victim, mean and worst over victims, number of seeds."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nad.report.rendering import grid_of
+from nad.report.rendering import UNMEASURED, grid_of
 from nad.results import Count, read_json, wilson
 from nad.verdict import Calibration, Seen, Thresholds, Verdict, verdict_of
 
@@ -96,7 +96,7 @@ def by_network(folder: Path) -> str:
             ]
         )
     heads = ["network", "family", "attack", "target", "verdict", "easiest class, %", "highest index"]
-    return grid_of(heads, lines) if lines else "not measured yet\n"
+    return grid_of(heads, lines) if lines else UNMEASURED
 
 
 def rates(folder: Path) -> str:
@@ -112,7 +112,7 @@ def rates(folder: Path) -> str:
             words = f"of the others: share {low:g}/{high:g}, index {least:g}/{index:g}"
             lines.append([family, words, *_rates(own, limits)])
     heads = ["family", "thresholds", "false alarms", "clean undecided", "patch triggers named", "other attacks named"]
-    return grid_of(heads, lines) if lines else "not measured yet\n"
+    return grid_of(heads, lines) if lines else UNMEASURED
 
 
 def _rates(found: Sequence[Scan], limits: Thresholds) -> list[str]:
@@ -137,7 +137,7 @@ def roc(folder: Path) -> str:
         ["index", f"{t:g}", *_above(found, {s.name: _indexes(s) for s in found}, t)] for t in INDEXES
     ]
     heads = ["measure", "from", "clean", "patch triggers, right class", "other attacks, right class"]
-    return grid_of(heads, lines) if found else "not measured yet\n"
+    return grid_of(heads, lines) if found else UNMEASURED
 
 
 def _shares(scan: Scan) -> dict[str, float]:

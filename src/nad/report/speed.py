@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from nad.report.rendering import grid_of
+from nad.report.rendering import UNMEASURED, grid_of
 from nad.results import read_json
-
-MISSING = "not measured yet\n"
 
 
 def methods(file: Path) -> str:
@@ -15,7 +13,7 @@ def methods(file: Path) -> str:
         [f"`{name}`", f"{row['seconds']:.0f}", f"{row['ratio']:.2f}", f"{row['peak_gib']:.2f}"]
         for name, row in sorted(found.items(), key=lambda item: item[1]["ratio"])
     ]
-    return grid_of(("method", "seconds", "times fine-tuning", "memory, GiB"), lines) if lines else MISSING
+    return grid_of(("method", "seconds", "times fine-tuning", "memory, GiB"), lines) if lines else UNMEASURED
 
 
 def inversion(file: Path) -> str:
@@ -27,4 +25,4 @@ def inversion(file: Path) -> str:
         apart = max(abs(a / b - 1) for a, b in zip(early["masks"], full["masks"], strict=True))
         lines.append([network, f"{early['seconds']:.0f}", f"{full['seconds']:.0f}", f"{100 * apart:.1f}"])
     heads = ("network", "seconds", "seconds of 80 full epochs", "masks differ by at most, %")
-    return grid_of(heads, lines) if lines else MISSING
+    return grid_of(heads, lines) if lines else UNMEASURED

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from nad.report.rendering import grid_of
+from nad.report.rendering import UNMEASURED, grid_of
 from nad.results import read_json
 
 HEADS = (
@@ -15,7 +15,7 @@ HEADS = (
 def strangers(folder: Path) -> str:
     """One row a network, in percent; memory is the most that scan or purify held."""
     lines = [_row(path.stem, read_json(path)) for path in sorted(folder.glob("*.json"))]
-    return grid_of(HEADS, lines) if lines else "not measured yet\n"
+    return grid_of(HEADS, lines) if lines else UNMEASURED
 
 
 def _row(name: str, one: dict[str, Any]) -> list[str]:
