@@ -1,6 +1,7 @@
 """What the command answers to bad input: one or two lines on standard error, exit code 2, and nothing left behind."""
 
 import errno
+import json
 import os
 import pickle
 import shlex
@@ -656,3 +657,68 @@ def test_being_stopped_while_training_leaves_nothing(tiny: Path, tmp_path: Path,
         process.kill()
     assert (process.returncode, out, err) == (130, "", "nad: stopped; nothing unfinished was written\n")
     assert tree(tmp_path) == {}
+
+
+# What comes from a stranger or from one's own hands
+
+
+def test_images_under_a_tilde_are_not_written_over(
+    nad: "Nad", unsplit: Path, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(unsplit, tmp_path / "mine")
+    before = tree(tmp_path)
+    ran = nad("purify", victim, "--data", "~/mine", "--method", FAST, "--out", tmp_path / "mine", "--overwrite")
+    assert (ran.code, "holds the images, which is only ever read" in ran.err) == (2, True), ran.err
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        (f"{PURIFY} --size 100000", "expected --size of 1 to 4096 pixels, got 100000x100000"),
+        (f"{PURIFY} --size 0", "expected --size of 1 to 4096 pixels, got 0x0"),
+        (PURIFY.replace(FAST, "scratch:model=wrn-16-1"), "--method nad:teacher=scratch,teacher_model=wrn-16-1"),
+        ("scan {victim} --data {tiny} --method universal --overwrite", "belong to the verdict"),
+        ("show --data {tiny} --attack badnets --out out.png --count -9", "expected --count of at least 1, got -9"),
+    ],
+)
+def test_what_asks_for_too_much_or_for_nothing(refused: Refused, line: str, match: str) -> None:
+    refused(line, match)
+
+
+def test_a_card_that_asks_for_pictures_of_any_size(refused: Refused, victim: Path, tmp_path: Path) -> None:
+    shutil.copytree(victim, tmp_path / "bomb")
+    card = json.loads((tmp_path / "bomb" / "model.json").read_text())
+    (tmp_path / "bomb" / "model.json").write_text(json.dumps(card | {"size": [1000000, 1000000]}))
+    refused("evaluate bomb --data {unsplit}", "expected --size of 1 to 4096 pixels, got 1000000x1000000")
+
+
+def test_a_card_that_fills_the_memory(refused: Refused, victim: Path, tmp_path: Path) -> None:
+    shutil.copytree(victim, tmp_path / "bomb")
+    with (tmp_path / "bomb" / "model.json").open("wb") as file:
+        file.truncate(17 << 20)
+    refused("evaluate bomb --data {unsplit}", "more than 16,777,216 bytes, which no card needs")
+
+
+@pytest.mark.parametrize(
+    ("code", "match"),
+    [
+        ("def net(): pass", "net(4) of own.py fails: TypeError: net() takes 0 positional arguments"),
+        ("def net(", "own.py cannot be run: SyntaxError"),
+        ("import nowhere", "own.py cannot be run: ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_own_code_that_fails_says_so_in_a_line(refused: Refused, tmp_path: Path, code: str, match: str) -> None:
+    (tmp_path / "own.py").write_text(code)
+    refused("train --data {tiny} --model own.py:net --epochs 1 --out out", match)
+
+
+def test_a_damaged_picture_of_a_set_that_is_streamed(
+    refused: Refused, unsplit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(unsplit, tmp_path / "many")
+    picture = next((tmp_path / "many" / "go").iterdir())
+    picture.write_bytes(picture.read_bytes()[:-100])
+    monkeypatch.setattr("nad.data.images.RESIDENT_BYTES", 0)
+    refused("evaluate {victim} --data many", picture.name)

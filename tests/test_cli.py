@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -18,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from nad.attacks import ATTACKS, Attack
+from nad.console import curve_lines
 from nad.data import sources
 from nad.data.images import ImageSet
 from nad.defenses import DEFENSES, Defense
 from nad.models import create
+from nad.pipeline.parts import defended
 from nad.registry import options
 from nad.results import FILES
 
@@ -574,3 +577,43 @@ def test_a_nested_method_from_a_shell(several: "tuple[Path, Ran]", tiny: Path, v
     assert result == read(tmp_path / "out" / "result.json")
     assert names(tmp_path) == {"out"}
     assert sha(tmp_path / "out" / "model.safetensors") == sha(several[0] / "2-nad" / "model.safetensors")
+
+
+def test_a_network_that_is_read_otherwise_than_its_card_says_is_written_so(
+    nad: "Nad", tiny: Path, victim: Path, tmp_path: Path
+) -> None:
+    """The card of what comes out names the architecture that it was loaded with."""
+    own_network(tmp_path)
+    (tmp_path / "own.py").write_text(
+        "from nad.models.create import create\n\n\ndef net(classes):\n    return create('wrn-10-1', classes)\n"
+    )
+    how = ("--model", f"{tmp_path}/own.py:net", "--data", tiny, "--method", FAST, "--clean", 0.5)
+    ran = nad("purify", victim, *how, "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert read(tmp_path / "out" / "model.json")["architecture"] == "own.py:net"
+
+
+def test_a_drop_that_bounds_nothing_is_said(purify: "Nad", tmp_path: Path) -> None:
+    ran = purify(tmp_path / "one", "--max-drop", 0.5, "--budget", 0)
+    assert f"{FAST}:max_drop=0.5 chooses nothing" in " ".join(ran.out.split()).replace(",max_drop", ":max_drop")
+    ran = purify(tmp_path / "two", "--max-drop", 0, "--budget", 0, method="finetune:lr=1,epochs=1,batch=32")
+    assert "points of accuracy, --max-drop is 0" in " ".join(ran.out.split())
+
+
+def test_copies_of_a_picture_are_not_reported_on(unsplit: Path, tmp_path: Path) -> None:
+    shutil.copytree(unsplit, tmp_path / "twice")
+    for picture in list((tmp_path / "twice").glob("*/*.png")):
+        shutil.copy(picture, picture.with_name(f"copy-{picture.name}"))
+    once, twice = (defended(sources.load(str(folder)), 3, None) for folder in (unsplit, tmp_path / "twice"))
+    assert (len(twice.train), len(twice.test)) == (2 * len(once.train), 2 * len(once.test)) == (160, 40)
+    used, reported = ({row.numpy().tobytes() for row in part.pixels} for part in (twice.train, twice.test))
+    assert not used & reported
+
+
+def test_notes_of_what_is_nested_are_said() -> None:
+    chosen = {"lr": {"chosen": 0.1, "held_out": 20}}
+    assert curve_lines({"first": {"eps": {"chosen": 0.05}}, "then": chosen | {"teacher": chosen}}) == [
+        "first, eps: chose 0.05",
+        "then, lr: chose 0.1 on 20 held-out images",
+        "then, teacher, lr: chose 0.1 on 20 held-out images",
+    ]

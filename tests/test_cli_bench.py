@@ -1,5 +1,6 @@
 """`nad bench` as a user runs it: a grid of one's own, on a victim that is trained first."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,3 +91,18 @@ def test_what_cannot_be_asked_for(nad: "Nad", where: tuple[str, ...], more: tupl
     ran = nad("bench", *where, *more)
     assert ran.code == 2
     assert said in ran.err
+
+
+def test_cells_that_are_made_again_are_missing_and_estimated(
+    nad: "Nad", where: tuple[str, ...], tmp_path: Path
+) -> None:
+    only = ("--only", "*/clean@0.5-0,*/finetune@0.5-0")
+    assert nad("bench", *where, *only).code == 0
+    for result in (tmp_path / "out").glob("*/*.json"):
+        stale = json.loads(result.read_text())
+        stale["notes"]["fingerprint"] = "of other settings"
+        result.write_text(json.dumps(stale))
+    assert nad("bench", *where, *only, "--dry-run").out.count(": stale") == 2
+    ran = nad("bench", *where, *only, "--dry-run", "--overwrite")
+    assert ran.out.count(": missing") == 2
+    assert "2 of 2 are missing; nobody knows how long they take" in ran.out

@@ -101,3 +101,20 @@ def test_what_cannot_be_reported(nad: "Nad", results: Path, what: str, said: str
     assert ran.code == 2
     assert said in ran.err
     assert len(ran.err.splitlines()) <= 2
+
+
+def test_a_page_with_a_wrong_number_is_redrawn_and_refused(nad: "Nad", results: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    source = "<!-- = defenses clp badnets-cifar10 asr -->"
+    page.write_text(f"3.0{source} and **2.9**{source}\n<!-- defenses asr -->\n<!-- end defenses asr -->\n")
+    ran = nad("report", page, "--results", results)
+    assert (ran.code, "no number stands before defenses clp badnets-cifar10 asr" in ran.err) == (2, True), ran.err
+    assert "| clp | 3.00 ± 1.41" in page.read_text(), "its tables are as measured all the same"
+    page.write_text(page.read_text().replace(f" and **2.9**{source}", ""))
+    assert nad("report", page, "--results", results, "--json").json == {"page": str(page), "redrawn": False}
+
+
+def test_a_page_that_is_no_text(nad: "Nad", results: Path, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_bytes(b"\xff\xfe\x00")
+    ran = nad("report", tmp_path / "page.md", "--results", results)
+    assert (ran.code, ran.err.startswith("nad: expected a Markdown file in UTF-8, got")) == (2, True), ran.err

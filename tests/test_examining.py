@@ -3,6 +3,7 @@
 import pytest
 
 from nad.data.synthetic import signs
+from nad.inversion import screened
 from nad.models.create import create
 from nad.pipeline.examining import Examination
 from nad.pipeline.parts import Parts
@@ -22,3 +23,17 @@ def test_a_budget_bounds_the_screening_too(budget):
         return
     assert [(row["before"], row["after"]) for row in said["classes"]] == [({}, {})] * 12
     assert said["limits"][0] == "Within the budget 12 classes were not looked at."
+
+
+def test_a_budget_is_for_all_networks_together(monkeypatch):
+    given, asked = create("wrn-10-1", 12), []
+    parts = Parts(signs("train", 48, size=16), signs("test", 24, size=16))
+
+    def looked(*given, seconds):
+        asked.append(seconds)
+        return screened(*given, seconds=1e-6)
+
+    monkeypatch.setattr("nad.pipeline.examining.screened", looked)
+    for networks in (2, 4):
+        Examination(given, parts, Run(device="cpu"), 1.0, networks=networks).look  # noqa: B018
+    assert asked == [30.0, 15.0]

@@ -153,3 +153,11 @@ def test_a_card_and_a_subset_of_its_classes() -> None:
     _, fits = fitted(network, dataset("stop", "yield", numbered=True))
     assert fits.classes == card.classes
     assert fits.train.counts() == [0, 1, 1]
+
+
+def test_a_name_that_is_another_class_and_one_that_is_none() -> None:
+    """Numbers are no order where the names that are known say another."""
+    known = loaded(names=("go", "stop", "yield"))
+    with pytest.raises(NadError, match="halt"):
+        labelled(known, dataset("stop", "go", "halt", numbered=True))
+    assert labelled(known, dataset("go", "halt", "wait", numbered=True))[0] == {"go": 0, "halt": 1, "wait": 2}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.normalize import Normalized, parse
-from nad.pipeline.intake import intake
+from nad.pipeline.intake import flips, intake
 from nad.pipeline.misreading import crossed, evident, refuse_misread
 from nad.runtime import Run
 
@@ -206,3 +206,9 @@ def test_the_normalisation_that_is_named_is_the_one_that_fits():
     assert named is not None
     refuse_misread(Normalized(Reads(wants), *named), coloured(), RUN)
     assert text == "0.00156863/0.00156863/0.00156863,0.00352941/0.00352941/0.00352941"
+
+
+def test_a_network_in_half_precision_is_looked_at_too():
+    network = Reads(colour)
+    network.half()
+    assert flips(network, coloured(), RUN)

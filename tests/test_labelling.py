@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nad.data.gallery import unlabelled
+from nad.data.gallery import gallery, unlabelled
 from nad.data.images import ImageSet
 from nad.data.labelling import RISK, Labelling
 from nad.data.sources import Dataset
@@ -131,3 +131,23 @@ def test_a_verdict_on_unlabelled_pictures(nad, victim, flat):
     ran = nad("scan", victim, "--data", flat, "--labels", "model", "--budget", 0.01, "--json")
     assert ran.code in (0, 10, 11), ran.err
     assert json.loads(ran.out)["labels"]["from"] == "model"
+
+
+def test_names_that_are_given_are_those_of_what_is_written(nad, victim, flat, tmp_path):
+    (tmp_path / "names.txt").write_text("w\nx\ny\nz\n")
+    how = ("--labels", "model", "--classes", tmp_path / "names.txt", "--budget", 0, *METHOD)
+    ran = nad("purify", victim, "--data", flat, *how, "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["classes"] == ["w", "x", "y", "z"]
+    (tmp_path / "names.txt").write_text("w\nx\n")
+    ran = nad("purify", victim, "--data", flat, *how, "--out", tmp_path / "more")
+    assert (ran.code, ran.said) == (2, "nad: --classes names 2 classes and the network has 4; expected each once\n")
+
+
+def test_a_picture_beside_a_data_set_is_none_of_it(tiny, unsplit, tmp_path):
+    (tmp_path / "set").mkdir()
+    for file in tiny.iterdir():
+        (tmp_path / "set" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "set" / "preview.png").write_bytes(next(unsplit.glob("*/*.png")).read_bytes())
+    assert len(unlabelled(str(tmp_path / "set"), ("a", "b")).train) == 256
+    assert len(gallery(str(tmp_path / "set"), (16, 16)).names) == 256

@@ -119,8 +119,8 @@ def evidence_table(classes: Sequence[dict[str, Any]], method: str = "", most: in
     if not seen:
         return
     out().print(table)
-    if len(classes) > most:
-        line(f"and {len(classes) - most} more classes in result.json")
+    if len(seen) > most:
+        line(f"and {len(seen) - most} more classes in result.json")
 
 
 def verdict(found: Verdict, result: dict[str, Any], most: int = 8) -> None:
@@ -148,7 +148,7 @@ def verdict(found: Verdict, result: dict[str, Any], most: int = 8) -> None:
         line(f"and {len(rows) - most} more classes; --json has all")
     for text in result["skipped"]:
         line(text)
-    line(f"{result['seconds']:.0f} seconds of {60 * result['budget']:.0f} at most")
+    line(f"{result['seconds']:.0f} seconds of about {60 * result['budget']:.0f}")
 
 
 def scores_table(summary: dict[str, Any], rows: Sequence[dict[str, Any]], most: int = 50) -> None:
@@ -192,11 +192,13 @@ def raw(text: str) -> None:
 def curve_lines(notes: dict[str, Any]) -> list[str]:
     """The warnings and choices among a result's notes, in words."""
     lines = []
-    for key in ("trigger", "ratio", "pruning", "t", "lr", "beta", "epochs"):
+    for key in ("trigger", "eps", "ratio", "pruning", "t", "alpha", "lr", "beta", "epochs"):
         note = notes.get(key) or {}
         if "chosen" in note:
-            lines.append(f"{key}: chose {note['chosen']} on {note['held_out']} held-out images")
+            on = f" on {note['held_out']} held-out images" if "held_out" in note else ""
+            lines.append(f"{key}: chose {note['chosen']}{on}")
         if "warning" in note:
             lines.append(f"warning ({key}): {note['warning']}")
     lines += [f"dropped a tap without signal: {s}" for s in notes.get("dropped_stages", [])]
-    return lines + [f"teacher, {text}" for text in (curve_lines(notes["teacher"]) if notes.get("teacher") else [])]
+    inner = [(name, notes[name]) for name in ("teacher", "first", "then") if notes.get(name)]
+    return lines + [f"{name}, {text}" for name, own in inner for text in curve_lines(own)]

@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from nad.data.images import ImageSet
@@ -43,8 +45,8 @@ def made_once(
 ) -> T:
     """What `make` gives, or what it gave before for the same network, images, seed, precision and `asked`.
 
-    Kept below `run.keep`; nothing is where that is None. What is damaged is made again, and a folder that cannot be
-    written costs the time, no more. `run.spared` hears of the seconds.
+    Kept below `run.keep`; nothing is where that is None. What another process is making is waited for. What is damaged
+    is made again, and a folder that cannot be written costs the time, no more. `run.spared` hears of the seconds.
 
     Args:
         kind: the name of the folder.
@@ -61,19 +63,32 @@ def made_once(
     }
     content = json.dumps(made_of | dict(asked), sort_keys=True, default=list)
     place = run.keep / kind / hashlib.sha256(content.encode()).hexdigest()[:32]
-    began, spared = time.perf_counter(), len(run.spared)
-    with contextlib.suppress(NadError, OSError, KeyError, TypeError, AttributeError, RuntimeError):
-        kept = read_json(place / RECORD)
-        tensors = read_tensors(place / TENSORS, kept["sha256"]) if kept["sha256"] else {}
-        found, seconds = unpack(Piece(tensors, kept["record"])), kept["seconds"]
-        run.spared.append(seconds - (time.perf_counter() - began))
-        return found
-    made = make()
-    seconds = time.perf_counter() - began + sum(run.spared[spared:])
-    piece = pack(made)
-    if piece:
-        with contextlib.suppress(NadError, OSError):
-            place.mkdir(parents=True, exist_ok=True)
-            digest = write_tensors(place / TENSORS, piece.tensors) if piece.tensors else None
-            write_json(place / RECORD, {"sha256": digest, "seconds": seconds, "record": piece.record})
-    return made
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            held.enter_context(claimed(place))
+        began, spared = time.perf_counter(), len(run.spared)
+        with contextlib.suppress(NadError, OSError, KeyError, TypeError, AttributeError, RuntimeError):
+            kept = read_json(place / RECORD)
+            tensors = read_tensors(place / TENSORS, kept["sha256"]) if kept["sha256"] else {}
+            found, seconds = unpack(Piece(tensors, kept["record"])), kept["seconds"]
+            run.spared.append(seconds - (time.perf_counter() - began))
+            return found
+        made = make()
+        seconds = time.perf_counter() - began + sum(run.spared[spared:])
+        piece = pack(made)
+        if piece:
+            with contextlib.suppress(NadError, OSError):
+                place.mkdir(parents=True, exist_ok=True)
+                digest = write_tensors(place / TENSORS, piece.tensors) if piece.tensors else None
+                write_json(place / RECORD, {"sha256": digest, "seconds": seconds, "record": piece.record})
+        return made
+
+
+def claimed(place: Path, wait: bool = True) -> FileLock:
+    """A lock beside `place`, to be entered; it lives no longer than its process.
+
+    Args:
+        wait: for another that holds it; otherwise entering raises filelock's Timeout.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{place}.lock", timeout=-1 if wait else 0)

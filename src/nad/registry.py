@@ -211,6 +211,8 @@ def close(word: str, known: Iterable[str]) -> str:
 def convert(text: str, kind: Any, where: str, trusted: bool = True) -> Any:
     """`text` as a value of the annotated type `kind`; `where` names the option in the error."""
     options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    if text in _NONE and any(map(_lists_words, options)):
+        return ()  # an empty list is a value of its own; what is left open is not written
     for one in sorted(options, key=lambda one: one is not types.NoneType):  # `none` is not a file of that name
         try:
             return _convert(text, one, where, trusted)
@@ -218,6 +220,10 @@ def convert(text: str, kind: Any, where: str, trusted: bool = True) -> Any:
             if isinstance(error, NadError):
                 raise
     raise NadError(f"{where} expects {describe(kind)}, got {printable(text)!r}")
+
+
+def _lists_words(kind: Any) -> bool:
+    return get_origin(kind) is tuple and get_args(kind)[0] is str
 
 
 def _convert(text: str, kind: Any, where: str, trusted: bool) -> Any:

@@ -126,7 +126,7 @@ def read_json(path: Path) -> Any:
     """The content of a result file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NadError(f"{path.name}: expected a JSON file that can be read, got {error}") from error
 
 

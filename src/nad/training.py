@@ -40,6 +40,7 @@ class Recipe:
         shuffle: a new order every epoch, or one stored permutation for all of them.
         optimizer: None is SGD with momentum.
         rho: radius of adaptive sharpness-aware minimisation, which takes a second pass a step; None is without.
+        until: epochs after which training ends, of those that the schedule is made for; None is all.
     """
 
     epochs: int = 10
@@ -54,8 +55,11 @@ class Recipe:
     shuffle: Literal["epoch", "once"] = "epoch"
     optimizer: Literal["adam"] | None = None
     rho: float | None = None
+    until: int | None = None
 
     def __post_init__(self) -> None:
+        if self.until is not None and not 1 <= self.until <= self.epochs:
+            raise NadError(f"expected until in 1 to epochs={self.epochs}, got {self.until}")
         if self.epochs < 1 or self.batch < 1 or not self.lr > 0:
             raise NadError(
                 f"expected epochs and batch >= 1 and lr > 0, got {self.epochs}, {self.batch} and {self.lr:g}"
@@ -189,8 +193,8 @@ def _fit(
     images = channels_last(images.to(device))
     order = torch.randperm(len(images), generator=order_of)
     share, shares = run.fabric.global_rank, run.fabric.world_size
-    history = []
-    for epoch in range(how.epochs):
+    history, ends = [], how.until or how.epochs
+    for epoch in range(ends):
         if epoch and how.shuffle == "epoch":
             order = torch.randperm(len(images), generator=order_of)
         smallest = max(how.min_batch, shares)
@@ -216,7 +220,7 @@ def _fit(
                 weighted = value.detach() * len(x)
                 totals[key] = totals[key] + weighted if key in totals else weighted
             if i % 20 == 0:
-                run.progress(name, epoch * len(bounds) + i, how.epochs * len(bounds), f"epoch {epoch + 1}/{how.epochs}")
+                run.progress(name, epoch * len(bounds) + i, ends * len(bounds), f"epoch {epoch + 1}/{ends}")
         record = {"epoch": epoch + 1, "lr": how.rate(epoch, len(bounds) - 1, len(bounds))}
         summed = cast(dict[str, Tensor], run.fabric.all_reduce(totals, reduce_op="sum"))
         record |= {k: v.item() / bounds[-1][1] for k, v in summed.items()}
@@ -225,7 +229,7 @@ def _fit(
             raise NadError(f"{name}: the loss became {record['loss']} in epoch {epoch + 1}; lower lr or beta")
         history.append(record)
         done = after_epoch is not None and after_epoch(epoch + 1, model, record)
-        run.progress(name, (epoch + 1) * len(bounds), how.epochs * len(bounds), f"loss {record['loss']:.3f}")
+        run.progress(name, (epoch + 1) * len(bounds), ends * len(bounds), f"loss {record['loss']:.3f}")
         if done:
             break
     model.eval()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from nad.attacks import BadNets
 from nad.bench import Erasure, Job, Network, networks, read, run_grid
 from nad.bench import runner as runner_module
 from nad.bench.runner import in_processes, one_by_one
@@ -352,3 +353,77 @@ def test_a_changed_recipe_or_trigger_makes_an_eraser_new(zoo, monkeypatch):
     card = zoo / "a" / "model.json"
     card.write_text(card.read_text().replace('"target=1', '"target=2').replace("badnets:target=1", "badnets:target=2"))
     assert ERASURE.fingerprint(D, RUN) != first
+
+
+@pytest.mark.parametrize(
+    ("method", "used"),
+    [
+        ("nad:teacher=anp", "nad:augment=crop,teacher=(anp:augment=crop)"),
+        ("kd:teacher=i-bau", "kd:augment=crop,teacher=(i-bau:augment=none)"),
+        (
+            "nad:teacher=(finetune:recipe=paper)",
+            "nad:augment=crop,teacher=(finetune:recipe=paper,augment=crop/cutout9)",
+        ),
+        ("nad:augment=flip", "nad:augment=flip"),
+    ],
+)
+def test_a_teacher_is_what_it_was_but_for_the_flips(method, used):
+    defense = replace(ERASURE, method=method, flips=False).defense()
+    assert defense == DEFENSES.create(used), str(defense)
+
+
+def test_a_damaged_network_is_noticed_and_made_again(zoo, data):
+    job = Job(zoo, data, RUN)
+    weights = zoo / "a" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert [s.state for s in run_grid([CELL], replace(job, dry=True))] == ["missing"]
+    assert [s.state for s in run_grid([CELL], job)] == ["made"]
+    assert load(zoo / "a")
+
+
+def test_an_eraser_uses_one_device(zoo, data, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "nad.bench.erasure.purify_checkpoint", lambda *given: seen.append(given[3].devices) or purify_checkpoint(*given)
+    )
+    (status,) = run_grid([ERASURE], Job(tmp_path / "results", data, replace(RUN, devices=2)))
+    assert (status.state, seen) == ("made", [1]), status.error
+
+
+def test_a_new_version_of_the_attack_makes_an_eraser_new(zoo, monkeypatch):
+    first = ERASURE.fingerprint(D, RUN)
+    monkeypatch.setattr(BadNets, "version", BadNets.version + 1)
+    assert ERASURE.fingerprint(D, RUN) != first
+
+
+METHOD = '[[method]]\nname = "a"\nmethod = "clp"\nvictims = ["badnets-cifar10"]\nseeds = [0, 1]\n'
+NETWORK = '[[cell]]\nname = "a"\ndata = "signs"\nmodel = "wrn-10-1"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (METHOD.replace("[0, 1]", "3"), r"\[\[method\]\] 'a': expected victims and seeds as lists"),
+        (METHOD.replace("[[method]]", "[method]"), r"expected tables, each under a line \[\[method\]\]"),
+        (METHOD.replace('"a"', "5"), r"expected name to be text, got '5'"),
+        (METHOD.replace('["badnets-cifar10"]', "[1]"), "expected victims to be text, got '1'"),
+        (METHOD + 'clean = "0.05"\n', "expected clean to be a whole number or a number, got '0.05'"),
+        (METHOD + 'vary = { lr = ["a"] }\n', "vary: expected lr to be a whole number or a number, got 'a'"),
+        (METHOD + 'reactivate = "yes"\n', "expected reactivate to be true or false"),
+        (METHOD.replace("clp", "clq"), r"grid.toml, line 3: unknown defense 'clq'"),
+        ('like = "grid.toml"\n' + METHOD, "is like grid.toml, which is like it"),
+        (NETWORK.replace('name = "a"\n', ""), r"\[\[cell\]\] lacks name"),
+        (
+            NETWORK + 'regime = "stong"\n',
+            r"grid.toml, line 2: \[\[cell\]\]: there is no regime 'stong'; did you mean",
+        ),
+        (NETWORK + 'attack = "badnet"\n', r"line 2: \[\[cell\]\]: unknown attack 'badnet'; did you mean badnets"),
+        (NETWORK + 'epochs = "2"\n', "expected epochs to be a whole number, got '2'"),
+        (NETWORK * 2, "two networks are called a"),
+    ],
+)
+def test_what_a_grid_cannot_say_is_said(tmp_path, monkeypatch, text, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.toml").write_text(text)
+    with pytest.raises(NadError, match=said):
+        read("grid.toml", 2)

@@ -86,10 +86,10 @@ def test_what_a_dying_process_leaves_is_made_by_others(job, tmp_path):
 
 
 def test_a_cell_that_kills_every_process_is_reported(job):
-    asked = [Small(name="deadly", data="tiny", seed=14), *cells(1)]
+    asked = [Small(name="deadly", data="tiny", seed=14), *cells(6)]
     statuses = run_grid(asked, job, pool=in_processes(1))
-    assert statuses[0].state == "failed"
-    assert "terminated" in statuses[0].error
+    assert [s.state for s in statuses] == ["failed", *["made"] * 6]
+    assert statuses[0].error == "the process that made it died"
 
 
 def test_an_unforeseen_error_stops_no_other_cell(job):

@@ -116,7 +116,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, (4, -1)])
 def test_a_size_below_one_is_refused(size: Any, tmp_path: Path) -> None:
-    with pytest.raises(NadError, match="expected --size of at least 1 pixel"):
+    with pytest.raises(NadError, match="expected --size of 1 to 4096 pixels"):
         load(str(write_folder(tmp_path)), size)
 
 

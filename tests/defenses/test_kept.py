@@ -2,6 +2,7 @@
 
 import os
 import pydoc
+import threading
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from nad.data.images import ImageSet
 from nad.defenses import DEFENSES
 from nad.defenses.finetune import Finetune
+from nad.keeping import Piece, made_once
 from nad.models.create import create
 from nad.runtime import Run
 
@@ -110,7 +112,7 @@ def test_a_network_of_another_kind_and_a_method_with_a_file_are_not_kept(run, im
     DEFENSES.create(f'nad:teacher_checkpoint="{file}",teacher_model=wrn-10-1,lr=0.01,beta=5,{SHORT}')(
         model, images, run
     )
-    assert not run.keep.exists()
+    assert not list(run.keep.rglob("record.json"))
 
 
 def test_nothing_is_kept_where_nothing_is_said(images, tmp_path, monkeypatch, erased):
@@ -162,3 +164,35 @@ def test_methods_that_begin_differently_share_nothing(kind, one, other, run, ima
     for method in (one, other):
         DEFENSES.create(method)(create("wrn-10-1", 4), images, run)
     assert len(list((run.keep / kind).iterdir())) == 2
+
+
+def test_what_another_is_making_is_waited_for(run, images):
+    """Two that ask at once: it is made once."""
+    model, made = create("wrn-10-1", 4), []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def make() -> int:
+        made.append(1)
+        entered.set()
+        assert go_on.wait(20)
+        return 7
+
+    def ask(found: list[int]) -> None:
+        asked = {"what": "number"}
+        found.append(made_once("numbers", model, images, run, asked, make, lambda n: Piece({}, n), lambda p: p.record))
+
+    found: list[int] = []
+    askers = [threading.Thread(target=ask, args=(found,)) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    assert entered.wait(20)
+    go_on.set()
+    for asker in askers:
+        asker.join(20)
+    assert (found, len(made)) == ([7, 7], 1)
+
+
+def test_a_ratio_with_a_limit_is_not_one_without(images):
+    plain, limited = (DEFENSES.create(f"anp:ratio=0.1{more}") for more in ("", ",max_drop=0.08"))
+    assert plain.configuration() != limited.configuration()
+    assert DEFENSES.create("anp").configuration() == DEFENSES.create("anp:max_drop=0.08").configuration()

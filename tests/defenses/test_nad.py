@@ -389,3 +389,27 @@ def test_any_eraser_can_be_the_teacher(model, images, teacher):
     outcome = quick(f"nad:teacher=({teacher}),beta=5,rho=0.5,{SHORT}")(model, images, RUN)
     assert outcome.history[-1]["attention_1"] > 0
     assert not torch.equal(weights(outcome.model), weights(quick(f"nad:beta=0,{SHORT}")(model, images, RUN).model))
+
+
+def test_the_distance_that_betas_are_carried_over_by_is_not_that_of_a_copy():
+    with pytest.raises(NadError, match="with start=teacher that is 0; give beta, or another loss"):
+        quick("nad-sau:loss=eq2")
+    assert quick("nad-sau:loss=eq2,beta=5").beta == (5.0,)
+    assert quick("nad-sau:loss=eq2,strength=0")
+
+
+def test_a_teachers_choice_is_made_once_for_all_folds(model, images):
+    """Of few images, several parts: the second teacher has the rate that the first one chose."""
+    chosen = []
+    original = Finetune.settled
+
+    def settled(self, *given):
+        chosen.append(self.lr)
+        return original(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Finetune, "settled", settled)
+        outcome = quick("nad:epochs=1,batch=16,max_drop=0.9,folds=3")(model, images, RUN)
+    assert chosen[0] is None
+    assert set(chosen[1:]) == {outcome.method.teacher.lr}
+    assert len(chosen) == 4, "a teacher for each of three parts, and one of all images"

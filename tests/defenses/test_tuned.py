@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nad.data.images import ImageSet
-from nad.defenses import DEFENSES
+from nad.defenses import DEFENSES, mesa
 from nad.errors import NadError
 from nad.models.create import create
 from nad.runtime import Run
@@ -193,3 +193,66 @@ def test_a_layer_that_cannot_be_drawn_anew_is_refused():
     images = ImageSet(torch.zeros(16, 3, 8, 8, dtype=torch.uint8), torch.arange(16) % 4, tuple("abcd"))
     with pytest.raises(NadError, match="scratch: Own does not say how its scale is drawn; pass model=NAME"):
         DEFENSES.create("scratch:epochs=1,batch=8")(Own(), images, Run())
+
+
+def test_none_is_no_augmentation_and_what_is_not_said_is_the_recipes():
+    assert DEFENSES.create("finetune:augment=none").how().augment == ()
+    assert DEFENSES.create("finetune").how().augment == ("crop", "flip")
+    for text in ("finetune:augment=none", "anp:augment=none", "nad:teacher=(i-bau:augment=none)"):
+        method = DEFENSES.create(text)
+        assert str(method) == text
+        assert DEFENSES.create(str(method)) == method
+    assert DEFENSES.create("nad:beta=none").beta is None
+
+
+def test_training_may_end_before_its_schedule_does(model, images):
+    """As many epochs, at the rates that they had in the whole."""
+    how = "finetune:lr=0.1,batch=16,schedule=cosine"
+    whole, part = (
+        DEFENSES.create(f"{how},{length}")(model, images, RUN).history for length in ("epochs=4", "epochs=4,until=2")
+    )
+    assert [one["lr"] for one in part] == [one["lr"] for one in whole[:2]]
+    assert [one["loss"] for one in part] == [one["loss"] for one in whole[:2]]
+    with pytest.raises(NadError, match="expected until in 1 to epochs=4, got 5"):
+        DEFENSES.create(f"{how},epochs=4,until=5")
+
+
+@pytest.mark.parametrize("method", ["finetune", "nad:beta=0"])
+def test_early_stopping_keeps_the_rates_that_it_was_chosen_with(model, images, method):
+    joint = "," if ":" in method else ":"
+    asked = f"{method}{joint}lr=0.1,batch=16,epochs=8,schedule=cosine,stop=early,max_drop=0.9"
+    outcome = DEFENSES.create(asked)(model, images, RUN)
+    chosen = outcome.notes["epochs"]["chosen"]
+    assert chosen < 8, "else nothing is tested"
+    assert len(outcome.history) == chosen
+    whole = DEFENSES.create(asked.replace("stop=early,", ""))(model, images, RUN)
+    assert outcome.history[-1]["lr"] == whole.history[chosen - 1]["lr"]
+
+
+def test_a_patch_of_every_class_in_turn_where_there_are_more_than_fit(model, monkeypatch):
+    """40 classes and 32 images a batch: half of them carry one at most, and no class is left out."""
+    classes, carried = 40, []
+    pixels = torch.randint(0, 256, (80, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    many = ImageSet(pixels, torch.arange(80) % classes, tuple(map(str, range(classes))))
+
+    def numbered(noise: torch.Tensor) -> torch.Tensor:
+        shape = (classes, noise.shape[1], 3, 3, 3)
+        return torch.arange(classes).view(-1, 1, 1, 1, 1).expand(shape) / classes
+
+    def seen(x: torch.Tensor, patches: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        assert len(x) == len(patches)
+        carried.append((patches[:, 0, 0, 0] * classes).round().long().tolist())
+        return x
+
+    monkeypatch.setattr(mesa, "model_triggers", lambda *given: [numbered])
+    monkeypatch.setattr(mesa, "pasted", seen)
+    DEFENSES.create("mesa:batch=32,epochs=6,lr=0.01")(create("wrn-10-1", classes), many, RUN)
+    assert max(map(len, carried)) == 16
+    assert {one for batch in carried for one in batch} == set(range(classes))
+
+
+def test_drawing_a_network_anew_leaves_the_random_numbers_alone(model, images):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    DEFENSES.create("scratch:epochs=1,batch=16")(model, images, RUN)
+    assert torch.equal(torch.random.get_rng_state(), before)

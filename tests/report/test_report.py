@@ -36,7 +36,10 @@ def write(folder: Path, victim: str, label: str, seed: int, asr: float | None, a
     method = label if label == "clp" else f"{label.partition('@')[0]}:lr=0.1"
     result = {"method": method, "run": {"seed": seed, "device": "cpu"}, "before": before, "after": after}
     (folder / victim).mkdir(parents=True, exist_ok=True)
-    write_json(folder / victim / f"{label}-{seed}.json", result | {"seconds": 2.0, "notes": {}} | more)
+    write_json(
+        folder / victim / f"{label}-{seed}.json",
+        result | {"seconds": 2.0, "notes": {"alone": True, "wall": 1000.0}} | more,
+    )
 
 
 def plans(victims: tuple[str, ...] = ("badnets-cifar10",), seeds: int = 2) -> list[Planned]:
@@ -120,7 +123,7 @@ def test_seconds_are_the_median_because_one_run_may_have_shared_the_machine(tmp_
         write(tmp_path, "badnets-cifar10", "nad", seed, 0.1, seconds=seconds)
     write(tmp_path, "badnets-cifar10", "nad", 3, 0.1, seconds=1.0, run={"seed": 3, "device": "cuda"})
     for seed, (alone, seconds) in enumerate(((True, 12.0), (False, 1.0), (False, 1.0)), 4):
-        write(tmp_path, "badnets-cifar10", "nad", seed, 0.1, seconds=seconds, notes={"alone": alone})
+        write(tmp_path, "badnets-cifar10", "nad", seed, 0.1, seconds=seconds, notes={"alone": alone, "wall": seconds})
     entry = table(plans(seeds=7), cells(tmp_path), "seconds", HOW).entries["nad"]["badnets-cifar10"]
     assert (str(entry), entry.worst, entry.n) == ("12.00", 12.0, 4)
 
@@ -379,3 +382,17 @@ def test_what_varies_is_combined(tmp_path):
 def test_entries_without_spread_have_none():
     assert str(Entry(1.0)) == "1.00"
     assert json.dumps({"d": Entry(1.0).difference}) == '{"d": null}'
+
+
+def test_seconds_are_of_cells_that_made_all_of_it_themselves(tmp_path):
+    for seed, notes in enumerate(({"alone": True, "wall": 9.0}, {"alone": True, "wall": 90.0}, {"wall": 90.0})):
+        write(tmp_path, "badnets-cifar10", "nad", seed, 0.1, seconds=10.0 + seed, notes=notes)
+    entry = table(plans(seeds=3), cells(tmp_path), "seconds", HOW).entries["nad"]["badnets-cifar10"]
+    assert (entry.mean, entry.n) == (11.0, 1)
+
+
+def test_a_plot_shows_what_the_tables_do(tmp_path):
+    """Not a result of that name that was made with another specification."""
+    own = [replace(plan, x=1.0) for plan in plans(seeds=1)]
+    write(tmp_path, "badnets-cifar10", "nad", 0, 0.9, notes={"asked": "another:lr=1"})
+    assert Report.of(own, HOW, cells(tmp_path)).found.empty

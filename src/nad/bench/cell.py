@@ -42,6 +42,10 @@ class Cell:
         """Its result file below `out`."""
         raise NotImplementedError
 
+    def intact(self, out: Path) -> bool:
+        """Whether all that was written beside its result file is as it was written."""
+        return True
+
     def configuration(self, run: Run) -> dict[str, Any]:
         """Everything that its numbers depend on, but for the images and the machine."""
         raise NotImplementedError

@@ -7,7 +7,10 @@ import torch
 
 from nad.bench.cell import Cell
 from nad.bench.runner import Pool, Status
+from nad.errors import NadError, printable
 from nad.extras import require
+from nad.models import zoo
+from nad.results import resolved
 
 ATTEMPTS = 3  # of a task whose machine goes away
 
@@ -30,7 +33,15 @@ def on_ray(address: str, threads: int) -> Pool:
         started = not ray.is_initialized()
         if started:
             told = {key: value for key, value in os.environ.items() if key.startswith("NAD_")}
-            ray.init(address=address, runtime_env={"env_vars": told}, log_to_driver=False, configure_logging=False)
+            if home := zoo.found():  # workers run in folders of their own
+                told["NAD_ZOO"] = str(resolved(home))
+            try:
+                ray.init(address=address, runtime_env={"env_vars": told}, log_to_driver=False, configure_logging=False)
+            except (ConnectionError, ValueError) as error:
+                raise NadError(
+                    f"--ray {printable(address)}: {printable(error, 200)}; expected the address of a running cluster, "
+                    "auto or local"
+                ) from error
         try:
 
             def make(cell: Cell) -> Status:

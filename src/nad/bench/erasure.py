@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nad.attacks.base import Attack
 from nad.bench.cell import Cell
 from nad.bench.twin import TWIN, Twin
 from nad.data.downloads import cache_folder
@@ -82,7 +83,10 @@ class Erasure(Cell):
     def configuration(self, run: Run) -> dict[str, Any]:
         cards = [read_json(zoo.locate(name) / "model.json") for name in self.networks]
         kept = [card.get(key) for card in cards for key in ("sha256", "attack", "attack_seed", "trigger_sha256")]
-        more = {"reactivate": [REACTIVATION.to_json(), POISONED]} if self.reactivate else {}
+        more: dict[str, Any] = {"reactivate": [REACTIVATION.to_json(), POISONED]} if self.reactivate else {}
+        attacks = [Attack.parse(card["attack"], trusted=False) for card in cards if card.get("attack")]
+        if versions := [attack.version for attack in attacks if attack.version > 1]:
+            more["attack_versions"] = versions
         return more | {
             "victim": kept,
             "method": self.defense().configuration(),
@@ -98,7 +102,7 @@ class Erasure(Cell):
         method = self.defense()
         if isinstance(method, Oracle):
             method = replace(method, attack=attack)
-        run = replace(run, keep=cache_folder())
+        run = replace(run, keep=cache_folder(), devices=1)
         terms = Terms(clean=self.clean, attack=attack, reactivate=self.reactivate and attack is not None)
         (made,) = purify_checkpoint(loaded, dataset, [method], run, terms)
         result = made.result.to_json()

@@ -1,5 +1,6 @@
 """The cells of a grid."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from nad.bench.network import Network
 from nad.errors import NadError, printable
 from nad.grids import Planned
 from nad.registry import close
+from nad.training import REGIMES
 
 ZOO = "zoo"
 
@@ -25,8 +27,10 @@ def read(name: str, seeds: int | None = None) -> list[Cell]:
     """
     content = grids.content(name)
     cells: list[Cell] = [
-        cell for entry in content.get("cell", ()) for cell in _networks(content.get("defaults", {}) | entry)
+        cell for entry in content.get("cell", ()) for cell in _networks(name, content.get("defaults", {}) | entry)
     ]
+    if twice := [cell for cell, times in Counter(cell.name for cell in cells).items() if times > 1]:
+        raise NadError(f"{grids.where(name, twice[0])}: two networks are called {printable(twice[0])}")
     plans = grids.planned(name, seeds)
     if plans:
         zoo = {cell.name: cell for cell in networks()}
@@ -40,15 +44,35 @@ def networks(name: str = ZOO) -> list[Network]:
     return [cell for cell in read(name) if isinstance(cell, Network)]
 
 
-def _networks(entry: dict[str, Any]) -> list[Network]:
+def _networks(grid: str, entry: dict[str, Any]) -> list[Network]:
     """One network, or one for each of the `seeds`, whose names end in theirs."""
-    grids.known({*Network.__dataclass_fields__, "seeds"}, entry, "a cell")
+    what = f"{grids.where(grid, str(entry.get('name')))}: [[cell]]"
+    grids.known(set(_KINDS), entry, what)
+    if lacking := {"name", "data", "model"} - set(entry):
+        raise NadError(f"{what} lacks {', '.join(sorted(lacking))}")
+    grids.typed(_KINDS, entry, what)
+    own = {key: value for key, value in entry.items() if key not in ("seeds", "augment")}
     if "augment" in entry:
-        entry = entry | {"augment": tuple(entry["augment"])}
-    if "seeds" not in entry:
-        return [Network(**entry)]
-    seeds, alike = entry["seeds"], {key: value for key, value in entry.items() if key != "seeds"}
-    return [Network(**alike | {"name": f"{entry['name']}-{seed}", "seed": seed}) for seed in seeds]
+        own["augment"] = tuple(entry["augment"])
+    numbered = [{"name": f"{entry['name']}-{seed}", "seed": seed} for seed in entry.get("seeds", ())] or [{}]
+    cells = [Network(**own | number) for number in numbered]
+    try:
+        if cells[0].regime not in REGIMES:
+            raise NadError(f"there is no regime {printable(cells[0].regime)!r}{close(cells[0].regime, REGIMES)}")
+        cells[0].recipe, cells[0].planted()
+    except NadError as error:
+        raise NadError(f"{what}: {error}") from error
+    return cells
+
+
+_TEXTS, _WHOLE, _SWITCHES = (
+    ("name", "data", "model", "attack", "regime", "augment"),
+    ("seed", "epochs", "seeds"),
+    ("core", "gpu"),
+)
+_KINDS: dict[str, tuple[type, ...]] = (
+    dict.fromkeys(_TEXTS, (str,)) | dict.fromkeys(_WHOLE, (int,)) | dict.fromkeys(_SWITCHES, (bool,))
+)
 
 
 def twin_of(cell: Network, zoo: Iterable[Network]) -> Network | None:

@@ -11,7 +11,8 @@ import torch
 from nad.attacks.base import Attack
 from nad.bench.cell import Cell
 from nad.data.sources import Dataset
-from nad.models.checkpoints import Entry, Loaded
+from nad.errors import NadError
+from nad.models.checkpoints import Entry, Loaded, load
 from nad.pipeline import Made, train
 from nad.results import new_folder
 from nad.runtime import Run
@@ -49,6 +50,13 @@ class Network(Cell):
 
     def result(self, out: Path) -> Path:
         return out / self.name / "result.json"
+
+    def intact(self, out: Path) -> bool:
+        try:
+            load(out / self.name)
+        except NadError:
+            return False
+        return True
 
     def configuration(self, run: Run) -> dict[str, Any]:
         """What it is trained from and how; in which precision is for its card to say, since it is made once for all."""

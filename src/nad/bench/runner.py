@@ -6,7 +6,7 @@ share a folder share the work.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -23,6 +23,7 @@ from nad.data import sources
 from nad.data.downloads import cache_folder
 from nad.data.sources import Dataset
 from nad.errors import NadError, printable
+from nad.keeping import claimed
 from nad.results import read_json, resolved
 from nad.runtime import Run, keep_memory, silent
 
@@ -71,25 +72,34 @@ def in_processes(jobs: int) -> Pool:
 
     def pool(work: Callable[[Cell], Status], cells: Sequence[Cell]) -> Iterator[Status]:
         threads, left = max(1, torch.get_num_threads() // jobs), list(cells)
-        for last in (False, True):  # a process that dies takes the pool along; what it left gets another
-            with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads,)) as executor:
-                waiting = {executor.submit(work, cell): cell for cell in left}
-                try:
-                    for future in as_completed(waiting):
-                        error = future.exception()
-                        if isinstance(error, BrokenProcessPool) and not last:
-                            continue
-                        left.remove(cell := waiting[future])
-                        yield Status(cell, "failed", error=_said(error)) if error else future.result()
-                except BaseException:
-                    executor.shutdown(wait=False, cancel_futures=True)
-                    for process in active_children():
-                        process.terminate()
-                    raise
-            if not left:
-                break
+        while left:  # a process that dies takes the pool along; what it left gets another
+            for status in _pooled(work, left, jobs, threads):
+                left.remove(status.cell)
+                yield status
+            begun, left = left[: 2 * jobs + 1], left[2 * jobs + 1 :]  # one of these did it: a pool for each
+            for cell in begun:
+                died = Status(cell, "failed", error="the process that made it died")
+                yield next(_pooled(work, [cell], 1, threads), died)
 
     return pool
+
+
+def _pooled(
+    work: Callable[[Cell], Status], cells: Sequence[Cell], jobs: int, threads: int
+) -> Generator[Status, None, None]:
+    """The statuses of `cells`, in as many processes, up to the death of one of these: then some are not heard of."""
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads,)) as executor:
+        waiting = {executor.submit(work, cell): cell for cell in cells}
+        try:
+            for future in as_completed(waiting):
+                error = future.exception()
+                if not isinstance(error, BrokenProcessPool):
+                    yield Status(waiting[future], "failed", error=_said(error)) if error else future.result()
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()
+            raise
 
 
 def _begin(threads: int) -> None:
@@ -159,7 +169,7 @@ def _there(cell: Cell, job: Job, fingerprint: str) -> Status | None:
     try:
         result = read_json(cell.result(job.out))
         if result["notes"].get("fingerprint") == fingerprint:
-            return Status(cell, "done", result)
+            return Status(cell, "done", result) if cell.intact(job.out) else None
     except (NadError, KeyError, TypeError, AttributeError):
         return None
     if job.overwrite:
@@ -168,11 +178,9 @@ def _there(cell: Cell, job: Job, fingerprint: str) -> Status | None:
 
 
 def _claimed(result: Path, wait: bool) -> FileLock:
-    """A lock that lives as long as its process; outside the results, which are to be shared."""
-    place = cache_folder() / "claims"
-    place.mkdir(parents=True, exist_ok=True)
+    """A lock outside the results, which are to be shared."""
     name = hashlib.sha256(str(resolved(result)).encode()).hexdigest()[:32]
-    return FileLock(place / f"{name}.lock", timeout=-1 if wait else 0)
+    return claimed(cache_folder() / "claims" / name, wait)
 
 
 @lru_cache(maxsize=1)  # one at a time: a set is large, grids group them

@@ -136,6 +136,7 @@ class Labelled(Network):
         if self.labels == "given":
             return self.load(checkpoint, data)
         loaded, names = self._opened(checkpoint)
+        loaded = pipeline.named(loaded, names)
         classes = names or loaded.names or tuple(map(str, range(loaded.classes)))
         dataset, told = data.load_for(loaded.size, lambda source, size: unlabelled(source, classes, size))
         return pipeline.labelled(replace(loaded, notes=loaded.notes + told), dataset, run)
@@ -143,5 +144,6 @@ class Labelled(Network):
 
 def apart(out: Path, source: str, what: str) -> None:
     """Refuse a result's folder that is, or holds, what it is made from."""
-    if Path(source).exists() and resolved(Path(source)).is_relative_to(resolved(out)):
+    place = resolved(Path(source))
+    if place.exists() and place.is_relative_to(resolved(out)):
         raise NadError(f"--out {printable(out)} holds the {what}, which is only ever read; choose another folder")

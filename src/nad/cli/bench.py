@@ -101,14 +101,16 @@ def _home(grid: str, cells: list[Cell]) -> Path:
 def _victims(cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool) -> list[Status]:
     """Train the networks that erasers need and the zoo lacks."""
     wanted = {name for cell in cells if isinstance(cell, Erasure) for name in cell.networks}
-    home = _home(ZOO, [])
-    lacking: list[Cell] = [c for c in networks() if c.name in wanted and not c.result(home).is_file()]
+    home = resolved(_home(ZOO, []))
+    lacking: list[Cell] = [
+        c for c in networks() if c.name in wanted and not (c.result(home).is_file() and c.intact(home))
+    ]
     return _done(lacking, replace(job, out=home, overwrite=False), pool, jobs, quiet) if lacking else []
 
 
 def _done(cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool) -> list[Status]:
     """Make cells, and say what becomes of each and how much time is left."""
-    estimates, left = Estimates(), {cell.name: cell for cell in cells if not cell.result(job.out).is_file()}
+    estimates, left = Estimates(), {cell.name: cell for cell in cells}
     known = 0
 
     def heard(status: Status) -> None:

@@ -1,6 +1,6 @@
 """Commands for a checkpoint: purify, evaluate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ from nad import console, pipeline
 from nad.cli.app import Data, How, Labelled, Network, apart, app, flag
 from nad.defenses import Defense
 from nad.defenses.judged import MAX_DROP, bounded
+from nad.defenses.scratch import Scratch
 from nad.errors import NadError
 from nad.models.checkpoints import Loaded
 from nad.models.files import Format, located
@@ -70,6 +71,11 @@ def purify(
     if any(m.partition(":")[0] == Oracle.spec_name for m in method or ()):
         raise NadError("the oracle knows the trigger and is no method; pass --oracle ATTACK, such as --oracle card")
     methods = [Defense.parse(m) for m in method or ([] if oracle else [pipeline.DEFAULT])]
+    if other := next((m for m in methods if isinstance(m, Scratch) and m.model), None):
+        raise NadError(
+            f"{other} makes another network than the given one, whose file it cannot become; as a teacher it can be "
+            f"used, --method nad:teacher=scratch,teacher_model={other.model}, or nad train makes it"
+        )
     allowed = MAX_DROP if max_drop is None else max_drop
     if not 0 <= allowed < 1:
         raise NadError(f"expected --max-drop of at least 0 and less than 1, a fraction, got {allowed:g}")
@@ -102,9 +108,20 @@ def purify(
     if how.json:
         return console.raw(dumps(results if several else results[0]))
     _tell(made)
+    for one in made if max_drop is not None else ():
+        for text in _unbounded(one, allowed):
+            console.line(text)
     if several:
         console.line(results[0]["comparison"]["why"])
     console.line(f"wrote {out}; the report is {out / 'report.html'}")
+
+
+def _unbounded(made: Made, allowed: float) -> Iterator[str]:
+    """What to tell of an allowed drop that a method makes no use of, or that it exceeds."""
+    if not console.curve_lines(made.result.notes):
+        yield f"warning: {made.result.method} chooses nothing on held-out images, so --max-drop bounds nothing of it"
+    if (before := made.result.before) and (drop := before.acc.rate - made.result.after.acc.rate) > allowed:
+        yield f"warning: {made.result.method} lost {100 * drop:.1f} points of accuracy, --max-drop is {100 * allowed:g}"
 
 
 def say(loaded: Loaded) -> None:

@@ -45,7 +45,7 @@ def report(
         Print one JSON object and nothing else on standard output.
     """
     if what.endswith(".md"):
-        return _page(Path(what), results, check)
+        return _page(Path(what), results, check, json)
     if (Path(what) / "result.json").is_file():
         return _redraw(Path(what), out is not None or check, json)
     made = Report.of(*_asked(what, results))
@@ -128,17 +128,20 @@ def _redraw(folder: Path, more: bool, json: bool) -> None:
     console.line(f"wrote {page}")
 
 
-def _page(page: Path, results: Path, check: bool) -> None:
+def _page(page: Path, results: Path, check: bool, json: bool) -> None:
     store = pages.Store(results, zoo.found() or Path("zoo"))
-    text = page.read_text(encoding="utf-8") if page.is_file() else None
-    if text is None:
-        raise NadError(f"there is no page {printable(page)}; expected a Markdown file")
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise NadError(f"expected a Markdown file in UTF-8, got {printable(page)}: {printable(error)}") from error
     drawn = pages.regenerated(text, store)
     wrong = pages.checked(drawn, store)
     if check and drawn != text:
         wrong.append("its tables are not what was measured")
+    elif drawn != text:
+        page.write_text(drawn, encoding="utf-8")
     if wrong:
         raise NadError(f"{printable(page)}: " + "; ".join(wrong))
-    if drawn != text:
-        page.write_text(drawn, encoding="utf-8")
+    if json:
+        return console.raw(dumps({"page": str(page), "redrawn": drawn != text}))
     console.line(f"{page} is as measured")

@@ -56,8 +56,10 @@ def scan(
         Replace a result that is there already.
     """
     if method is not None:
-        if budget is not None or out is not None:
-            raise NadError("--budget and --out belong to the verdict, which --method has none of; leave one out")
+        if budget is not None or out is not None or overwrite:
+            raise NadError(
+                "--budget, --out and --overwrite belong to the verdict, which --method has none of; leave one out"
+            )
         _scores(checkpoint, data, Detector.parse(method), (inputs, attack, clean), network, how)
         return 0
     if inputs or attack:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nad.data.augment import Augmentation, Draws
-from nad.data.images import ImageSet
+from nad.data.images import ImageSet, Pixels
+from nad.errors import NadError
 
 AT_ONCE = 500  # images of a batch that no gradient is taken of
 WORKERS = 2  # decoding processes for a set that does not fit in memory
@@ -48,12 +48,26 @@ def batches(images: ImageSet, epoch: Epoch, augmentation: Augmentation, device: 
             yield batch.float().div_(255), labels[rows]
         return
     chunks = [epoch.order[start:end] for start, end in epoch.bounds()]
-    pixels = cast(Dataset[Tensor], images.pixels)  # all that a loader needs of it is `__getitem__`
-    loader = DataLoader(pixels, sampler=chunks, batch_size=None, num_workers=WORKERS)
+    loader = DataLoader(_Decoded(images.pixels), sampler=chunks, batch_size=None, num_workers=WORKERS)
     for (start, end), decoded in zip(epoch.bounds(), loader):
+        if isinstance(decoded, NadError):
+            raise decoded
         rows = torch.arange(end - start, device=device)
         batch = augmentation.gather(decoded.to(device), rows, draws.at(slice(start, end)))
         yield batch.float().div_(255), labels[order[start:end]]
+
+
+class _Decoded(Dataset[Tensor | NadError]):
+    """Pixels of any kind as a loader wants them; an error is given, since one that is raised loses its message."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+
+    def __getitem__(self, rows: Tensor) -> Tensor | NadError:
+        try:
+            return self.pixels[rows]
+        except NadError as error:
+            return error
 
 
 def in_order(images: ImageSet, device: torch.device, batch: int = AT_ONCE) -> Iterator[tuple]:

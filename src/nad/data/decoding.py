@@ -25,6 +25,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "JPEG2000")  # no
 CHUNK = 1024  # pictures fetched at a time
 PIECE = 64  # pictures a thread decodes at a time
 SIDE = 65_535  # pixels of a side, as in a JPEG; the time of some decoders grows with a row's square
+DECODED = 4096  # pixels of a side that is asked for: no classifier looks at more, and a stranger's file may say any
 SMALL = 96 * 96  # below so many pixels threads wait for each other: most of the time goes to Python
 ORIENTATION = 0x0112
 UPRIGHT = {
@@ -91,6 +92,7 @@ class EncodedImages:
         Raises:
             NadError: an unreadable picture, one that is too large, or different sizes and no `size`.
         """
+        checked_size(size)
         seen: Counter[tuple[int, int]] = Counter()
         with warnings.catch_warnings(action="ignore"):  # about a picture that is then read well, or refused below
             for start in range(0, len(pictures), CHUNK):
@@ -128,6 +130,12 @@ class EncodedImages:
         for index, payload, target in zip(indices, payloads, pixels):
             with _blamed_on(self.pictures, index):
                 target[:] = decode(payload, self.size).transpose(2, 0, 1)
+
+
+def checked_size(size: tuple[int, int] | None) -> None:
+    """Refuse a (height, width) that no picture can be decoded to."""
+    if size is not None and not (min(size) >= 1 and max(size) <= DECODED):
+        raise NadError(f"expected --size of 1 to {DECODED} pixels, got {size[0]}x{size[1]}")
 
 
 def _pieces(column: Any) -> list[Any]:

@@ -32,7 +32,7 @@ def unlabelled(source: str, classes: Sequence[str], size: tuple[int, int] | None
         NadError: a source that holds no pictures, or cannot be loaded.
     """
     root = Path(source).expanduser()
-    if source not in sources.NAMES and root.is_dir() and (own := tuple(pictures(root))):
+    if source not in sources.NAMES and (own := _loose(root)):
         name = printable(root.resolve().name) or "images"
         pixels = EncodedImages.open(Files(str(root), own), size)
         return Dataset(name, ImageSet(pixels, torch.zeros(len(own), dtype=torch.int64), tuple(classes), name), None)
@@ -44,6 +44,14 @@ def unlabelled(source: str, classes: Sequence[str], size: tuple[int, int] | None
     return Dataset(found.name, stripped(found.train), stripped(found.test) if found.test else None)
 
 
+def _loose(root: Path) -> tuple[str, ...]:
+    """The pictures in a folder at any depth; none where it holds a data set, beside which pictures are decoration."""
+    packed = (
+        file for place in (root, root / "data") for ending in ("parquet", "npz") for file in place.glob(f"*.{ending}")
+    )
+    return () if not root.is_dir() or any(packed) else tuple(pictures(root))
+
+
 def gallery(source: str, size: tuple[int, int]) -> Gallery:
     """The pictures of a file or a folder, or the training images of a data source, at `size` (height, width).
 
@@ -52,8 +60,7 @@ def gallery(source: str, size: tuple[int, int]) -> Gallery:
     """
     root = Path(source).expanduser()
     if root.is_dir():
-        own = tuple(pictures(root))
-        if own:
+        if own := _loose(root):
             return Gallery(EncodedImages.open(Files(str(root), own), size), own)
         if not any(root.iterdir()):
             raise NadError(f"the folder {printable(source)} is empty; expected pictures, or a data source")

@@ -123,6 +123,16 @@ class ImageSet:
             digest.update(chunk.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def firsts(self) -> Tensor:
+        """For each image the index of the first with the same pixels, int64 (N,): its own where it copies none."""
+        first: dict[bytes, int] = {}
+        found = []
+        for start in range(0, len(self), 1024):
+            chunk = self.pixels[torch.arange(start, min(start + 1024, len(self)))].cpu().contiguous().numpy()
+            digests = [hashlib.sha256(one.tobytes()).digest() for one in chunk]
+            found += [first.setdefault(digest, start + i) for i, digest in enumerate(digests)]
+        return torch.tensor(found)
+
     def counts(self) -> list[int]:
         """The number of images of each class."""
         return torch.bincount(self.labels, minlength=len(self.classes)).tolist()

@@ -13,7 +13,7 @@ import torch
 
 from nad.data import arrays, downloads, folders, parquet, synthetic
 from nad.data.arrays import Arrays
-from nad.data.decoding import EncodedImages, Raw
+from nad.data.decoding import EncodedImages, Raw, checked_size
 from nad.data.images import RESIDENT_BYTES, ImageSet
 from nad.data.labelling import Labelling
 from nad.errors import NadError, printable
@@ -63,8 +63,7 @@ def load(source: str, size: int | tuple[int, int] | None = None) -> Dataset:
         NadError: an unknown name, or a source that cannot be used as it is; says what to do.
     """
     shape = (size, size) if isinstance(size, int) else size
-    if shape is not None and min(shape) < 1:
-        raise NadError(f"expected --size of at least 1 pixel, got {shape[0]}x{shape[1]}")
+    checked_size(shape)
     if source == "signs":
         return _signs(shape)
     if source in downloads.DOWNLOADS:

@@ -53,7 +53,7 @@ class Tuned(Trained):
             epochs, notes["epochs"] = epochs_by_early_stopping(
                 lambda fold, watch: method.trained(working_copy(model), fold.kept, run, watch), parts, run
             )
-            method = replace(method, epochs=epochs, stop="never")
+            method = replace(method, until=epochs, stop="never")
         return method, notes
 
     def chosen(

@@ -66,7 +66,6 @@ class IBAU(Tuned):
         net, draws, device = Fixed(model), run.generator("i-bau"), run.torch_device
         images = images.subset(torch.randperm(len(images), generator=draws))  # stored by class, as often as not
         first, labels = next(in_order(images.to(device), device, self.how().batch))
-        weights = [p for p in model.parameters() if p.requires_grad]
         found = {"delta": self.perturbation(net.to(device), images, run)}
 
         def inner(delta: Tensor) -> Tensor:
@@ -85,11 +84,11 @@ class IBAU(Tuned):
             return terms
 
         def renewed(epoch: int, trained: nn.Module, record: dict[str, Any]) -> bool:
-            found["delta"] = self.perturbation(net, images, run)
             record["norm"] = found["delta"].norm().item()
+            if epoch < self.how().epochs:
+                found["delta"] = self.perturbation(net, images, run)
             return watch is not None and watch(epoch, model, record)
 
-        assert weights
         return fit(net, images, self.how(), run, step, renewed, self.spec_name)
 
     def answering(self, inner: Any, delta: Tensor, outer: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, Self
 
 import torch
@@ -65,6 +66,7 @@ class MCR(Trained):
         parts = self.held_out(images, run)
         curves = [self.trained(model, fold.kept, run)[0] for fold in parts]
 
+        @cache
         def trial(t: float) -> tuple[Tensor, dict[str, Any]]:
             answers = []
             for fold, curve in zip(parts, curves):

@@ -59,12 +59,16 @@ class MESA(Tuned):
         turn = {"epoch": 0}
 
         def step(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-            each = min(max(1, round(self.portion * len(x))), max(1, len(x) // 2 // count))
-            rows = torch.randperm(len(x), generator=draws)[: each * count].to(x.device)
+            room = max(1, len(x) // 2)
+            each = min(max(1, round(self.portion * len(x))), max(1, room // count))
+            rows = torch.randperm(len(x), generator=draws)[: min(each * count, room)].to(x.device)
             noise = torch.rand(count, max(each, ENOUGH), NOISE, generator=draws).to(x.device)
             patches = makers[turn["epoch"] % len(makers)](noise)
+            carried = patches[:, :each].flatten(0, 1)
+            if len(carried) > len(rows):  # more classes than room for them: others in every batch
+                carried = carried[torch.randperm(len(carried), generator=draws)[: len(rows)].to(x.device)]
             x = x.clone()
-            x[rows] = pasted(x[rows], patches[:, :each].flatten(0, 1)[: len(rows)], draws)
+            x[rows] = pasted(x[rows], carried, draws)
             return {"loss": F.cross_entropy(net(x).float(), y)}
 
         def after(epoch: int, net: nn.Module, record: dict[str, Any]) -> bool:

@@ -73,6 +73,11 @@ class NAD(Taught):
             raise NadError(f"nad: expected strength >= 0, got {self.strength:g}")
         if self.anchor is not None and not self.anchor >= 0:
             raise NadError(f"nad: expected anchor >= 0, got {self.anchor:g}")
+        if self.loss == "eq2" and self.start == "teacher" and self.distils and not isinstance(self.beta, tuple):
+            raise NadError(
+                f"{self.spec_name}: with loss=eq2 the released betas depend on how far the student starts from the "
+                "teacher, and with start=teacher that is 0; give beta, or another loss"
+            )
         if self.rounds < 1:
             raise NadError(f"nad: expected rounds >= 1, got {self.rounds}")
 
@@ -94,14 +99,15 @@ class NAD(Taught):
         if not (self.chooses_beta or self.chooses_lr or self.stop == "early"):
             return self, {}
         parts = self.held_out(images, run)
-        teachers = [self.taught(model, fold.kept, run) for fold in parts] if self.needs_teacher else []
-        nets: list[nn.Module | None] = [t.model for t in teachers] or [None] * len(parts)
-        casts = [self.cast(model, net, fold.kept, run) for net, fold in zip(nets, parts)]
         method, notes = self, {}
-        if teachers and teachers[0].method is not self:  # the teacher's own choices are made once, then kept
-            method, notes = replace(method, teacher=teachers[0].method), {"teacher": teachers[0].notes}
+        first = self.taught(model, parts[0].kept, run) if self.needs_teacher else None
+        nets: list[nn.Module | None] = [first.model if first else None]
+        if first and first.method is not self:  # the teacher's own choices are made once, then kept
+            method, notes = replace(method, teacher=first.method), {"teacher": first.notes}
+        nets += [method.taught(model, fold.kept, run).model if first else None for fold in parts[1:]]
+        casts = [self.cast(model, net, fold.kept, run) for net, fold in zip(nets, parts)]
         if self.chooses_lr:
-            method = replace(method, lr=gentler(teachers[0].method if teachers else None))
+            method = replace(method, lr=gentler(first.method if first else None))
         if self.chooses_beta:
             method, notes["beta"] = method._with_chosen_beta(parts, casts, run)
         if self.stop == "early":
@@ -109,7 +115,7 @@ class NAD(Taught):
             epochs, notes["epochs"] = epochs_by_early_stopping(
                 lambda fold, watch: method.student(pool[id(fold)], fold.kept, run, watch), parts, run
             )
-            method = replace(method, epochs=epochs, stop="never")
+            method = replace(method, until=epochs, stop="never")
         return method, notes
 
     def _with_chosen_beta(self, parts: list[Fold], casts: list[Cast], run: Run) -> tuple[Self, dict[str, Any]]:

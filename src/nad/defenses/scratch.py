@@ -4,7 +4,6 @@ import copy
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch
 from torch import nn
 
 from nad.data.images import ImageSet
@@ -44,22 +43,21 @@ class Scratch(Trained):
         if self.model:
             fresh = create(self.model, len(images.classes), trusted=False, seed=derive(run.seed, "scratch"))
         else:
-            fresh = reinitialised(model, derive(run.seed, "scratch"))
+            with run.seeded("scratch"):
+                fresh = reinitialised(model)
         return Outcome(fresh, self, fit(fresh, images, self.how(), run, name="training from scratch"))
 
 
-def reinitialised(model: nn.Module, seed: int) -> nn.Module:
-    """A copy with every layer's parameters and buffers drawn anew by the layer's own rule."""
-    fresh = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in fresh.modules():
-            reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-            if callable(reset):
-                reset()
-            elif own := [name for name, _ in module.named_parameters(recurse=False)]:
-                raise NadError(
-                    f"scratch: {type(module).__name__} does not say how its {own[0]} is drawn; pass model=NAME, "
-                    "which is made anew"
-                )
+def reinitialised(model: nn.Module) -> nn.Module:
+    """A copy on the CPU, where draws are the same on every machine, with every layer drawn anew by its own rule."""
+    fresh = copy.deepcopy(model).cpu()
+    for module in fresh.modules():
+        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif own := [name for name, _ in module.named_parameters(recurse=False)]:
+            raise NadError(
+                f"scratch: {type(module).__name__} does not say how its {own[0]} is drawn; pass model=NAME, "
+                "which is made anew"
+            )
     return fresh

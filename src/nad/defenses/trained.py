@@ -21,6 +21,7 @@ class Trained(Judged):
         None, f"settings by name; {DEFAULT_RECIPE} where nothing is said"
     )
     epochs: int | None = option(None, "passes over the clean images")
+    until: int | None = option(None, "passes after which it ends, of the epochs that the rate's schedule is made for")
     lr: float | Literal["auto"] | None = option(
         None, "first learning rate; auto chooses it on held-out images, as the recommended recipe does"
     )
@@ -46,6 +47,7 @@ class Trained(Judged):
         return adjusted(
             RECIPES[self.recipe or DEFAULT_RECIPE],
             epochs=self.epochs,
+            until=self.until,
             lr=None if self.lr == "auto" else self.lr,
             batch=self.batch,
             augment=self.augment,

@@ -93,23 +93,30 @@ def names() -> list[str]:
     return sorted(file.stem for file in held if file.suffix == ".toml")
 
 
-def content(name: str) -> dict[str, Any]:
+def content(name: str, liked_by: tuple[str, ...] = ()) -> dict[str, Any]:
     """What a grid's file says, and that of the grid that it is like.
 
     Args:
         name: of a grid that comes with the package, or a file ending in .toml.
+        liked_by: the grids that led here.
 
     Raises:
-        NadError: an unknown name, a file that cannot be read, or one that is no TOML.
+        NadError: an unknown name, a file that cannot be read or is no TOML, or a grid that is like itself.
     """
     try:
         found = tomllib.loads(_text(name))
     except ValueError as error:
         raise NadError(f"grid {printable(name)}: expected a TOML file, got {error}") from error
+    for key in ("method", "cell"):
+        entries = found.get(key, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise NadError(f"grid {printable(name)}: expected tables, each under a line [[{key}]]")
     if "like" not in found:
         return found
-    base = content(found["like"])
-    methods = {entry["name"]: entry for entry in base.get("method", ())}
+    if found["like"] in (*liked_by, name):
+        raise NadError(f"grid {printable(name)}: is like {printable(found['like'])}, which is like it")
+    base = content(found["like"], (*liked_by, name))
+    methods = {entry.get("name", ""): entry for entry in base.get("method", ())}
     picked = [one if isinstance(one, dict) else {"name": one} for one in found.get("pick", list(methods))]
     for wanted in (one.get("name", "") for one in picked):
         if wanted not in methods:
@@ -157,7 +164,7 @@ def planned(name: str, seeds: int | None = None) -> list[Planned]:
     known(_KNOWN, defaults, f"{name}: [defaults]")
     entries = [defaults | entry for entry in found.get("method", ())]
     if seeds:
-        entries = [e | {"seeds": range(seeds)} if len(e.get("seeds", ())) > 1 else e for e in entries]
+        entries = [e | {"seeds": list(range(seeds))} if len(_listed(e.get("seeds"))) > 1 else e for e in entries]
     plans = [one for entry in entries for one in _each(name, entry)]
     if twice := [plan for plan, times in Counter(plan.name for plan in plans).items() if times > 1]:
         raise NadError(f"{name} plans {printable(twice[0])} twice; give each method, and each x, a name of its own")
@@ -172,6 +179,13 @@ def layout(name: str) -> Layout:
 
 
 _NEEDED = {"name", "method", "victims", "seeds"}
+_NUMBERS, _SWITCHES = ("clean", "x"), ("reactivate", "clean_teacher", "core", "gpu")
+_KINDS: dict[str, tuple[type, ...]] = (
+    dict.fromkeys(("name", "method", "paper", "line", "suffix", "victims"), (str,))
+    | dict.fromkeys(_NUMBERS, (int, float))
+    | dict.fromkeys(_SWITCHES, (bool,))
+    | {"seeds": (int,), "vary": (dict,)}
+)
 _KNOWN = {f.name for f in fields(Planned)} - {"label", "victim", "seed"} | _NEEDED | {"suffix", "vary"}
 
 
@@ -179,12 +193,15 @@ def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
     known(_KNOWN, entry, f"{grid}: [[method]]")
     if lacking := _NEEDED - set(entry):
         raise NadError(f"{grid}: [[method]] {printable(entry.get('name', ''))!r} lacks {', '.join(sorted(lacking))}")
-    if not isinstance(entry["victims"], list) or not isinstance(entry["seeds"], list | range):
-        raise NadError(f"{grid}: [[method]] {printable(entry['name'])!r}: expected victims and seeds as lists, [...]")
-    own = {key: entry[key] for key in ("line", "reactivate", "clean_teacher", "core", "gpu") if key in entry}
+    what = f"{grid}: [[method]] {printable(entry['name'])!r}"
+    if not isinstance(entry["victims"], list) or not isinstance(entry["seeds"], list):
+        raise NadError(f"{what}: expected victims and seeds as lists, [...]")
+    typed(_KINDS, entry, what)
+    own = {key: entry[key] for key in ("line", *_SWITCHES) if key in entry}
     fractions, places = _listed(entry.get("clean", CLEAN)), _listed(entry.get("x"))
     victims = [victim + entry.get("suffix", "") for victim in entry["victims"]]
     varied = entry.get("vary", {})
+    typed(dict.fromkeys(varied, (int, float)), varied, f"{what}: vary")
     combined = [dict(zip(varied, values)) for values in itertools.product(*map(_listed, varied.values()))]
     for clean, x, more, seed, victim in itertools.product(fractions, places, combined, entry["seeds"], victims):
         shown = more if x is None else more | {"x": x}
@@ -217,6 +234,24 @@ def _filled(text: str, shown: Mapping[str, float]) -> str:
 def attack(victim: str) -> str:
     """The first part of a victim's name: what was planted."""
     return victim.partition("-cifar10")[0].partition("-gtsrb")[0]
+
+
+_WORDS: dict[type, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "a table",
+}
+
+
+def typed(kinds: Mapping[str, tuple[type, ...]], entry: Mapping[str, Any], what: str) -> None:
+    """Refuse a value, or one in a list, that is of none of its key's `kinds`."""
+    for key, wanted in kinds.items():
+        for value in _listed(entry[key]) if key in entry else ():
+            if not isinstance(value, wanted):
+                words = " or ".join(_WORDS[kind] for kind in wanted)
+                raise NadError(f"{what}: expected {key} to be {words}, got {printable(value)!r}")
 
 
 def known(names: set[str], entry: dict[str, Any], what: str) -> None:

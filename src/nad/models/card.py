@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nad.errors import NadError, printable
+from nad.models.metadata import MOST_BYTES
 from nad.models.normalize import Normalisation, check
 
 _SUFFIXES = (".safetensors", ".pth.tar", ".pth", ".pt", ".tar", ".ckpt", ".bin")
@@ -116,6 +117,8 @@ def read_card(path: Path) -> Card | None:
     if not beside.is_file():
         return None
     try:
+        if beside.stat().st_size > MOST_BYTES:
+            raise NadError(f"it has more than {MOST_BYTES:,} bytes, which no card needs")
         card = Card.from_json(beside.read_bytes())
         found = digest(path) if card.sha256 else ""
     except OSError as error:

@@ -23,6 +23,7 @@ from nad.models.normalize import Normalized, answer, normalisation, parse, takin
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # what wrappers put before every key
 TRIGGER = "trigger.safetensors"
+_MOST_TRIGGER = 1 << 30
 _PROBE = 1009  # a number of classes that no layer has as its width
 
 
@@ -199,7 +200,7 @@ def _from_name(path: Path, name: str, count: int, tensors: Mapping[str, Tensor],
     """The network that `create` makes of a name."""
     if not trusted:  # a hostile card may ask for any size, so compare before taking memory
         _match(path, name, _skeleton(name, count, trusted), tensors)
-    network = create(name, count, trusted=trusted)
+    network = create(name, count, trusted=trusted).float()  # own code may say half; the layout keeps the file's types
     layout, notes = _fill(path, name, network, tensors)
     return Loaded(network, recorded(name), count, None, layout, notes)
 
@@ -239,6 +240,8 @@ def _trigger(path: Path, card: Card | None) -> dict[str, Tensor]:
     beside = path.with_name(TRIGGER)
     if not beside.is_file():
         raise NadError(f"{printable(path)}: its card needs {TRIGGER} beside it, which is missing. Get it again")
+    if beside.stat().st_size > _MOST_TRIGGER:
+        raise NadError(f"{printable(beside)} has more than {_MOST_TRIGGER:,} bytes, which no trigger needs")
     content = beside.read_bytes()
     if hashlib.sha256(content).hexdigest() != card.trigger_sha256:
         raise NadError(f"{printable(beside)} is not the file its card describes: the SHA-256 differs. Get it again")

@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -67,11 +68,23 @@ def function_in(file: str, function: str) -> Callable[..., Any]:
     module = ModuleType(f"nad_user_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses in the file look themselves up there
-    SourceFileLoader(module.__name__, str(path)).exec_module(module)
+    with _own_code(f"{printable(path)} cannot be run"):
+        SourceFileLoader(module.__name__, str(path)).exec_module(module)
     found = getattr(module, function, None)
     if not callable(found):
         raise NadError(f"{printable(path)} has no function {function}{close(function, vars(module))}")
     return found
+
+
+@contextmanager
+def _own_code(failure: str) -> Iterator[None]:
+    """Any error of the user's own code, in one line."""
+    try:
+        yield
+    except NadError:
+        raise
+    except Exception as error:
+        raise NadError(f"{failure}: {type(error).__name__}: {printable(error, 300)}") from error
 
 
 def _family(name: str) -> "tuple[_Family, re.Match[str]]":
@@ -102,12 +115,16 @@ def _timm(classes: int, name: str) -> nn.Module:
     timm = require("timm", "timm")
     if not timm.is_model(name):
         raise NadError(f"timm has no model {printable(name)!r}{close(name, timm.list_models())}")
-    return timm.create_model(name, pretrained=False, num_classes=classes)
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=classes)
+    except RuntimeError as error:
+        raise NadError(f"timm cannot make {printable(name)!r}: {printable(error, 200)}") from error
 
 
 def _factory(classes: int, file: str, function: str) -> nn.Module:
     factory = function_in(file, function)
-    model = factory(classes)
+    with _own_code(f"{function}({classes}) of {printable(file)} fails"):
+        model = factory(classes)
     if not isinstance(model, nn.Module):
         raise NadError(f"expected {function}({classes}) to return a torch.nn.Module, got {type(model).__name__}")
     return model

@@ -18,12 +18,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nad.errors import NadError, printable
 from nad.extras import require, torchvision
-from nad.models.metadata import Expected, of_preprocessor, size_of
+from nad.models.metadata import MOST_BYTES, Expected, of_preprocessor, size_of
 
 PREFIX = "transformers:"
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 OUTPUT = "logits"  # what every image classifier of the library calls them
-_MOST_BYTES = 16 << 20
 _MOST = 1_000_000  # no number in a configuration of an image classifier is larger
 _OUTSIDE = ("timm_wrapper",)  # their class fetches what the configuration names
 _REFUSED = {
@@ -256,8 +255,8 @@ def _library() -> ModuleType:
 
 
 def _content(path: Path) -> bytes:
-    if path.stat().st_size > _MOST_BYTES:
-        raise NadError(f"{printable(path)} has more than {_MOST_BYTES:,} bytes, which no configuration needs")
+    if path.stat().st_size > MOST_BYTES:
+        raise NadError(f"{printable(path)} has more than {MOST_BYTES:,} bytes, which no configuration needs")
     return path.read_bytes()
 
 

@@ -8,6 +8,8 @@ from nad.errors import NadError, printable
 from nad.extras import require, torchvision
 from nad.models.normalize import Normalisation, check, written
 
+MOST_BYTES = 16 << 20  # of a file that describes a network
+
 
 @dataclass(frozen=True)
 class Expected:

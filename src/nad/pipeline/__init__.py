@@ -2,7 +2,7 @@
 
 from nad.pipeline.erasing import DEFAULT, Terms, purify, purify_checkpoint
 from nad.pipeline.examining import BUDGET
-from nad.pipeline.fitting import fitted
+from nad.pipeline.fitting import fitted, named
 from nad.pipeline.intake import Intake
 from nad.pipeline.judging import attack_on, evaluate_checkpoint
 from nad.pipeline.labelling import labelled
@@ -25,6 +25,7 @@ __all__ = [
     "fitted",
     "labelled",
     "loaded_from",
+    "named",
     "poison",
     "purify",
     "purify_checkpoint",

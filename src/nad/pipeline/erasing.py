@@ -103,7 +103,9 @@ def purify_checkpoint(
     if terms.budget is None:
         before = evaluated_once(loaded.model, parts.test, terms.attack, run)
     else:
-        examination = Examination(loaded.model, parts, run, terms.budget, loaded.stages, dataset.labelling)
+        examination = Examination(
+            loaded.model, parts, run, terms.budget, loaded.stages, dataset.labelling, networks=1 + len(methods)
+        )
         refuse_misread(loaded.model, parts.train, run, examination.intake)
         before = evaluate(loaded.model, parts.test, terms.attack, run, examination.answers)
         terms.told(examination.intake)
@@ -146,6 +148,8 @@ def _purified(
     source = loaded.card or Card(architecture=loaded.architecture, classes=parts.train.classes, size=parts.train.size)
     card = replace(
         source,
+        architecture=loaded.architecture,
+        classes=parts.train.classes,
         size=parts.train.size,
         data=result.data,
         attack=source.attack,

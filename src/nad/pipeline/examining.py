@@ -50,6 +50,7 @@ class Examination:
         budget: minutes that the evidence may take, about; what it does not suffice for is left out and said.
         named: layers whose attention is compared; found by probing where none is said.
         labelling: how the labels came from the network, if they did.
+        networks: how many the evidence is sought in, the given one among them; the budget is for all.
     """
 
     given: nn.Module
@@ -58,6 +59,7 @@ class Examination:
     budget: float
     named: tuple[str, ...] = ()
     labelling: Labelling | None = None
+    networks: int = 2
 
     def __post_init__(self) -> None:
         if not self.budget >= 0:
@@ -91,15 +93,15 @@ class Examination:
 
     @cached_property
     def look(self) -> Look:
-        """The network as it came; the same classes of a purified one will take as long again."""
-        return screened(self.given, self.ground, self.run, seconds=30 * self.budget)
+        """The network as it came; the same classes of each purified one will take as long again."""
+        return screened(self.given, self.ground, self.run, seconds=60 * self.budget / self.networks)
 
     @cached_property
     def inverted(self) -> tuple[list[int], Triggers | None]:
         """The most suspicious classes, as many as there is time for, and their smallest patches."""
-        screening = self.look.seconds * len(self.look.suspicious) * evidence.SCREENING * 2
+        screening = self.look.seconds * len(self.look.suspicious) * evidence.SCREENING * self.networks
         left = max(0.0, 60 * self.budget - screening)
-        classes = self.look.suspicious[: evidence.affordable(self.look, self.ground, left, networks=2)]
+        classes = self.look.suspicious[: evidence.affordable(self.look, self.ground, left, self.networks)]
         return classes, evidence.inverted(self.given, self.ground, classes, self.run) if classes else None
 
     @cached_property

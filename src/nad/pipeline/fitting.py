@@ -31,10 +31,22 @@ def fitted(loaded: Loaded, dataset: Dataset, names: Sequence[str] | None = None)
         NadError: names that are not one a class, a class of the images that is not among them, or several outputs
             that can be the answer.
     """
+    loaded = named(loaded, names)
     dataset, told = _by_name(loaded, dataset, names)
-    if names is not None and loaded.card:  # who names them knows better than the card
-        loaded = replace(loaded, card=replace(loaded.card, classes=tuple(names)))
     return answering(replace(loaded, notes=loaded.notes + told), dataset.train), dataset
+
+
+def named(loaded: Loaded, names: Sequence[str] | None) -> Loaded:
+    """The network with these names of its classes, where there are any: who gives them knows better than its card.
+
+    Raises:
+        NadError: names that are not one a class.
+    """
+    if names is not None and len(names) != loaded.classes:
+        raise NadError(f"--classes names {len(names)} classes and the network has {loaded.classes}; expected each once")
+    if names is None or not loaded.card:
+        return loaded
+    return replace(loaded, card=replace(loaded.card, classes=tuple(names)))
 
 
 def answering(loaded: Loaded, images: ImageSet) -> Loaded:
@@ -74,10 +86,10 @@ def _taking(loaded: Loaded, output: str) -> Loaded:
 
 
 def _by_name(loaded: Loaded, dataset: Dataset, names: Sequence[str] | None) -> tuple[Dataset, tuple[str, ...]]:
-    if names is not None and len(names) != loaded.classes:
-        raise NadError(f"--classes names {len(names)} classes and the network has {loaded.classes}; expected each once")
-    found = [index is not None for index in matched(dataset.classes, names or loaded.names).values()]
-    if names is not None or all(found) or (any(found) and not dataset.numbered):
+    places = list(matched(dataset.classes, names or loaded.names).values())
+    found = [place is not None for place in places]
+    moved = any(place not in (None, number) for number, place in enumerate(places))
+    if names is not None or all(found) or (any(found) and (moved or not dataset.numbered)):
         mapped = ordered(dataset, names or loaded.names)
         return mapped, _differences(dataset, mapped)
     if dataset.numbered:

@@ -87,7 +87,7 @@ def intake(model: nn.Module, images: ImageSet, run: Run, own: bool = False) -> I
 
 def flips(model: nn.Module, images: ImageSet, run: Run) -> bool:
     """`Intake.flips` alone; leaves the network where it is."""
-    model = copy.deepcopy(model)
+    model = copy.deepcopy(model).float()
     ways = (predictions(network, images, run) == images.labels.cpu() for network in (model, _Read(model, axis=3)))
     return not _loses(*map(_hits, ways))
 
@@ -208,10 +208,9 @@ def _amount(images: ImageSet) -> Iterator[Finding]:
 
 def _same(images: ImageSet) -> Iterator[Finding]:
     """Pictures that are there more than once."""
-    labels: dict[bytes, list[int]] = {}
-    for index in range(len(images)):
-        pixels = images.pixels[torch.tensor([index])]
-        labels.setdefault(pixels.contiguous().numpy().tobytes(), []).append(int(images.labels[index]))
+    labels: dict[int, list[int]] = {}
+    for first, label in zip(images.firsts().tolist(), images.labels.tolist()):
+        labels.setdefault(first, []).append(label)
     repeated = sum(len(own) - 1 for own in labels.values())
     split = [own for own in labels.values() if len(set(own)) > 1]
     if split:

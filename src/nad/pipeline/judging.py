@@ -49,7 +49,9 @@ def agree(loaded: Loaded, images: ImageSet) -> None:
         )
     if loaded.card and loaded.card.size and loaded.card.size != images.size:
         (h, w), (high, wide) = loaded.card.size, images.size
-        raise NadError(f"the network was trained on {h}x{w} pixels and the images are {high}x{wide}; pass --size {h}")
+        raise NadError(
+            f"the network was trained on {h}x{w} pixels and the images are {high}x{wide}; pass --size {h}x{w}"
+        )
     outputs(loaded.model, images.pixels[torch.arange(1)], loaded.architecture)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nad.data.images import ImageSet
@@ -31,11 +32,17 @@ class Parts:
 def split(dataset: Dataset, seed: int, clean: float | None = None) -> Parts:
     """Training and test images; without a test split a stratified fifth is kept for the reported accuracy.
 
+    Copies of a picture go where the picture goes: what is reported was not seen.
+
     Args:
         clean: draw only this fraction of the training images.
     """
     if dataset.test is None:
-        kept, reported = hold_out(dataset.train.labels, REPORTED, seed, "reported")
+        firsts = dataset.train.firsts()
+        unlike = firsts.unique()
+        _, held_back = hold_out(dataset.train.labels[unlike], REPORTED, seed, "reported")
+        apart = torch.isin(firsts, unlike[held_back])
+        kept, reported = (~apart).nonzero().flatten(), apart.nonzero().flatten()
         return Parts(
             dataset.train.subset(kept).decoded(),
             dataset.train.subset(reported).decoded(),

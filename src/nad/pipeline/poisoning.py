@@ -11,6 +11,7 @@ from nad.attacks.base import Attack, Phase
 from nad.data.images import ImageSet
 from nad.data.reencode import write_parquet
 from nad.data.sources import Dataset
+from nad.errors import NadError
 from nad.models.checkpoints import write_trigger
 from nad.results import write_json
 from nad.runtime import Run, versions
@@ -87,6 +88,8 @@ def shown(dataset: Dataset, attack: Attack, count: int, run: Run) -> tuple[Image
     Returns:
         The clean images, and their triggered pixels by phase; one entry where both phases are the same.
     """
+    if count < 1:
+        raise NadError(f"expected --count of at least 1, got {count}")
     attack = attack.fit(dataset.train.decoded() if attack.fits else dataset.train, run)
     drawn = attack.drawn(dataset.train.labels, len(dataset.classes), run)
     rows = drawn[torch.randperm(len(drawn), generator=run.generator("picture"))[:count]]

@@ -47,10 +47,10 @@ def suspect_checkpoint(
     """
     if not budget > 0:
         raise NadError(f"expected --budget of more than 0 minutes, got {budget:g}")
+    began = time.perf_counter()
     agree(loaded, dataset.train)
     images = held(dataset, run.seed, clean)
     refuse_misread(loaded.model, images, run)
-    began = time.perf_counter()
     ground = Ground.of(images, run)
     look = screened(loaded.model, ground, run, seconds=60 * budget)
     left = SURE * (60 * budget - (time.perf_counter() - began))

@@ -63,8 +63,10 @@ def _row(path: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alone(result: dict[str, Any]) -> bool:
-    """Whether a cell had the machine to itself; a GPU is shared by as many processes as it can feed."""
-    return bool(result["run"]["device"] == "cpu" and result["notes"].get("alone", True))
+    """Whether a cell had the machine to itself and made all of it; a GPU is shared by as many as it can feed."""
+    notes = result["notes"]
+    whole = notes.get("wall", 0) >= result["seconds"]  # else a part was there, whoever made that
+    return bool(result["run"]["device"] == "cpu" and notes.get("alone") is True and whole)
 
 
 def _choices(notes: dict[str, Any]) -> str:

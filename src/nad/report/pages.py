@@ -7,6 +7,7 @@ show of it: `defenses asr`, `defenses compared`, `defenses summary`. A number in
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,7 +110,8 @@ def regenerated(text: str, store: Store) -> str:
 def checked(text: str, store: Store) -> list[str]:
     """What is wrong with a page's numbers and markers: one line each."""
     numbers = _NUMBER.findall(text)
-    wrong = [f"no number stands before {source}" for source in set(_SOURCE.findall(text)) - {s for _, s in numbers}]
+    unnumbered = Counter(_SOURCE.findall(text)) - Counter(source for _, source in numbers)
+    wrong = [f"no number stands before {source}" for source in unnumbered]
     wrong += [f"{name} has no end" for name in _BEGIN.findall(text) if f"<!-- end {name} -->" not in text]
     for number, source in numbers:
         value, digits = _value(source.split(), store), len(number.partition(".")[2])

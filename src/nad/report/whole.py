@@ -10,7 +10,7 @@ import pandas as pd
 from nad.errors import NadError, printable
 from nad.grids import Layout, Planned
 from nad.report import rendering
-from nad.report.cells import EXTRA, METRICS
+from nad.report.cells import EXTRA, METRICS, of_plans
 from nad.report.comparing import Comparison, comparisons
 from nad.report.plots import curves
 from nad.report.summary import summary
@@ -34,6 +34,7 @@ class Report:
 
     @classmethod
     def of(cls, plans: Sequence[Planned], how: Layout, found: pd.DataFrame) -> Self:
+        found = of_plans(plans, found)
         made = (table(plans, found, metric, how) for metric in (*METRICS, *EXTRA))
         tables = [t for t in made if t.columns]
         return cls(plans, how, found, tables, comparisons(plans, found, how), summary(plans, found, how))

@@ -18,10 +18,6 @@ def signed(points: float) -> str:
     return f"{100 * points:+.1f}".replace("-", "−")
 
 
-def counted(count: Count) -> str:
-    return f"{percent(count.rate)} ({count.hits:,} of {count.of:,})"
-
-
 def within(count: Count) -> str:
     """A rate and its 95 % interval."""
     low, high = wilson(count)
