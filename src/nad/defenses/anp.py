@@ -83,9 +83,10 @@ class ANP(Masked):
                         sums += torch.stack([loss(network, whole, x, y, c).cpu() for c in ({}, change)])
             own, changed = (sums / LOOKS).tolist()
             losses[eps] = changed
-            if changed <= KEPT * own + (1 - KEPT) * guessing:
+            if survives := changed <= KEPT * own + (1 - KEPT) * guessing:
                 break
-        return eps, {"chosen": eps, "loss": own, "guessing": guessing, "loss_under_change": losses}
+        note = {"chosen": eps, "loss": own, "guessing": guessing, "loss_under_change": losses}
+        return eps, note if survives else note | {"warning": "the network survives no strength; the smallest was taken"}
 
     def change(self, model: nn.Module, masks: Masks, x: Tensor, y: Tensor, eps: float, draws: torch.Generator) -> Masks:
         """Relative changes of scales and biases, within eps, that raise the loss of the masked network."""

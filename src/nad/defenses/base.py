@@ -24,9 +24,9 @@ DEFENSES: "Registry[Defense]" = Registry("defense")
 class Defense(Method):
     """Base of the defenses. A method writes `erase`, and `settled` if it chooses something.
 
-    Calling one checks the images, copies the network, makes every choice on held-out parts of the clean images,
-    and then runs once on all of them. It cannot see a trigger: attacks cannot be imported from here, poisoned
-    images are refused, and the mask and the original labels are taken off.
+    Calling one checks the images, copies the network, makes its choices on held-out parts of the clean images (what is
+    decided otherwise its docstring says), and then runs once on all of them. It cannot see a trigger: attacks cannot be
+    imported from here, poisoned images are refused, and the mask and the original labels are taken off.
     """
 
     registry: ClassVar = DEFENSES

@@ -17,8 +17,8 @@ from nad.runtime import Run
 class Chain(Defense):
     """Erase with one method, then with another: what the first leaves may be within reach of the second.
 
-    Each makes its choices against the network that it is given, so that drops in accuracy add up. Nested, it joins more
-    than two.
+    Each makes its choices against the network that it is given, so that drops in accuracy add up, and the second on
+    images that the first one trained on, so that they are gentler than alone. Nested, it joins more than two.
 
     Source: none; what every published pipeline of pruning and fine-tuning does, for any two.
     """

@@ -47,6 +47,9 @@ class NAD(Taught):
     Source: Li et al., ICLR 2021, Sections 3.2 and 4.1. Deviations: the loss is squared by default (`loss`);
     teacher and student have learning rates of their own, because at 0.1, the paper's rate for both, the rate
     alone erases; beta and rates are chosen on held-out clean images and never by the attack's success.
+
+    The control is the same with beta=0 and the same lr: where no lr is said, it follows from the teacher's, and beta=0
+    has none.
     """
 
     beta: Beta | Literal["auto"] | None = option(

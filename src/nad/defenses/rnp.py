@@ -28,8 +28,8 @@ class RNP(Masked):
 
     Source: Li et al., "Reconstructive Neuron Pruning for Backdoor Defense", ICML 2023, Section 3: SGD at 0.01 with
     momentum 0.9 and weight decay 5e-4 until the accuracy is at most 0.2, 20 epochs at most; masks by SGD at 0.2 with
-    momentum 0.9 over 20 epochs on 0.2 * loss. Deviation: how many channels are pruned is chosen on held-out clean
-    images.
+    momentum 0.9 over 20 epochs on 0.2 * loss. Deviations: how many channels are pruned is chosen on held-out clean
+    images; 500 images are unlearned at most, and the loss of each counts up to 20.
     """
 
     version = 3
