@@ -595,7 +595,7 @@ def test_a_network_that_is_read_otherwise_than_its_card_says_is_written_so(
 
 def test_a_drop_that_bounds_nothing_is_said(purify: "Nad", tmp_path: Path) -> None:
     ran = purify(tmp_path / "one", "--max-drop", 0.5, "--budget", 0)
-    assert f"{FAST}:max_drop=0.5 chooses nothing" in " ".join(ran.out.split()).replace(",max_drop", ":max_drop")
+    assert "chooses nothing on held-out images, so --max-drop bounds nothing of it" in " ".join(ran.out.split())
     ran = purify(tmp_path / "two", "--max-drop", 0, "--budget", 0, method="finetune:lr=1,epochs=1,batch=32")
     assert "points of accuracy, --max-drop is 0" in " ".join(ran.out.split())
 

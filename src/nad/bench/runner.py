@@ -79,7 +79,7 @@ def in_processes(jobs: int) -> Pool:
             begun, left = left[: 2 * jobs + 1], left[2 * jobs + 1 :]  # one of these did it: a pool for each
             for cell in begun:
                 died = Status(cell, "failed", error="the process that made it died")
-                yield next(_pooled(work, [cell], 1, threads), died)
+                yield from list(_pooled(work, [cell], 1, threads)) or [died]
 
     return pool
 

@@ -130,9 +130,11 @@ def _redraw(folder: Path, more: bool, json: bool) -> None:
 
 def _page(page: Path, results: Path, check: bool, json: bool) -> None:
     store = pages.Store(results, zoo.found() or Path("zoo"))
+    if not page.is_file():
+        raise NadError(f"there is no page {printable(page)}; expected a Markdown file")
     try:
         text = page.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise NadError(f"expected a Markdown file in UTF-8, got {printable(page)}: {printable(error)}") from error
     drawn = pages.regenerated(text, store)
     wrong = pages.checked(drawn, store)
