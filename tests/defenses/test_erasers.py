@@ -20,7 +20,7 @@ TEACHER = "teacher=(finetune:lr=0.1,epochs=5)"
 SETTINGS = {  # short; what is chosen on held-out images is chosen once
     "anp": "anp:steps=60,folds=1",
     "chain": "chain:first=(clp:u=3),then=(finetune:lr=0.1,epochs=5)",
-    "clp": "clp:u=1.5",
+    "clp": "clp:u=1.4",
     "cutout": "cutout:lr=0.1,epochs=5",
     "fine-pruning": "fine-pruning:ratio=0.5,lr=0.05,epochs=3",
     "finetune": "finetune:lr=0.1,epochs=5",
