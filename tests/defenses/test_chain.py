@@ -1,6 +1,8 @@
 """One eraser after another."""
 
+import pytest
 import torch
+from torch import nn
 
 from nad.data.images import ImageSet
 from nad.defenses import DEFENSES
@@ -23,3 +25,36 @@ def test_a_chain_is_its_parts_one_after_the_other():
     assert whole.notes == {"first": first.notes}
     assert str(whole.method) == f"chain:first=({first.method}),then=({then.method})"
     assert len(whole.history) == 2
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "finetune:lr=0.1",
+        "ft-sam",
+        "i-bau",
+        "sau",
+        "kd:lr=0.1,teacher=(finetune:lr=0.1)",
+        "nad:lr=0.1,beta=1,teacher=(finetune:lr=0.1)",
+        "nad-sau:lr=0.1,teacher=(sau:lr=0.1)",
+    ],
+)
+def test_what_the_first_prunes_stays_pruned_and_the_rest_is_trained(then):
+    pixels = torch.randint(0, 256, (96, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images, model = ImageSet(pixels, torch.arange(96) % 4, tuple("abcd")), create("wrn-10-1", 4)
+    with torch.no_grad():
+        for layer in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+            layer.bias.fill_(0.5)  # else a rectifier holds what is pruned
+    first, short = "anp:steps=1,ratio=0.2,batch=32,eps=0", "epochs=1,batch=16"
+    pruned = scales(DEFENSES.create(first)(model, images, RUN).model)
+    joint = "," if ":" in then else ":"
+    outcome = DEFENSES.create(f"chain:first=({first}),then=({then}{joint}{short})")(model, images, RUN)
+    after = scales(outcome.model)
+    assert (pruned == 0).sum() > 10
+    assert torch.equal(after == 0, pruned == 0)
+    assert not torch.equal(after, pruned)
+    assert not any(p._backward_hooks for p in outcome.model.parameters()), "it is a plain network again"
+
+
+def scales(model: nn.Module) -> torch.Tensor:
+    return torch.cat([m.weight.detach() for m in model.modules() if isinstance(m, nn.BatchNorm2d)])

@@ -3,10 +3,12 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nad.admission import admitted
 from nad.data.images import ImageSet
@@ -69,14 +71,24 @@ class Defense(Method):
 
 
 def working_copy(model: nn.Module) -> nn.Module:
-    """A copy to train: fp32, every parameter trainable."""
-    copied = copy.deepcopy(model).float()
-    return copied.requires_grad_(True)
+    """A copy to train: fp32, every parameter trainable, but that a channel which was pruned stays so.
+
+    That is one whose BatchNorm scale is exactly 0: its slope is not, and training would bring it back with what it did.
+    """
+    copied = copy.deepcopy(model).float().requires_grad_(True)
+    for layer in copied.modules():
+        if isinstance(layer, _BatchNorm) and layer.affine and bool((gone := layer.weight == 0).any()):
+            layer.weight.register_hook(partial(_without, gone))
+    return copied
+
+
+def _without(gone: Tensor, slope: Tensor) -> Tensor:
+    return slope.masked_fill(gone.to(slope.device), 0)  # 0 stays 0: decay and momentum shrink towards it
 
 
 def restored(purified: nn.Module, given: nn.Module) -> nn.Module:
     """`purified` with the device, dtypes, memory layout and `requires_grad` of `given`, in eval mode."""
-    purified = purified.to(next(given.parameters()).device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    purified = copy.deepcopy(purified).to(next(given.parameters()).device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     originals = dict(given.named_parameters()) | dict(given.named_buffers())
     for name, tensor in [*purified.named_parameters(), *purified.named_buffers()]:
         if name in originals:

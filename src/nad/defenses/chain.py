@@ -18,10 +18,13 @@ class Chain(Defense):
     """Erase with one method, then with another: what the first leaves may be within reach of the second.
 
     Each makes its choices against the network that it is given, so that drops in accuracy add up, and the second on
-    images that the first one trained on, so that they are gentler than alone. Nested, it joins more than two.
+    images that the first one trained on, so that they are gentler than alone. Channels that the first one prunes stay
+    pruned. Nested, it joins more than two.
 
     Source: none; what every published pipeline of pruning and fine-tuning does, for any two.
     """
+
+    version = 2
 
     first: Defense = option(Finetune(), "the eraser of the given network")
     then: Defense = option(FTSAM(), "the eraser of what the first gives")
