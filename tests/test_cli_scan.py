@@ -66,7 +66,7 @@ def test_a_budget_that_is_none_is_refused(nad, victim, tiny, tmp_path):
     assert (ran.code, "expected --budget of more than 0 minutes, got 0" in ran.err) == (2, True)
     for more in (("--budget", 3), ("--out", tmp_path / "out")):
         ran = nad("scan", victim, "--data", tiny, "--method", "universal", *more)
-        assert (ran.code, "--budget and --out belong to the verdict" in ran.err) == (2, True)
+        assert (ran.code, "--budget, --out and --overwrite belong to the verdict" in ran.err) == (2, True)
     assert not (tmp_path / "out").exists()
 
 

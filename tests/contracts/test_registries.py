@@ -93,7 +93,10 @@ def test_specification_round_trips(kind, name):
     assert registry.create(default.explicit()) == default
     for o in options(registry[name]):
         again = registry.create(f"{name}:{o.name}={'none' if o.default is None else o.default}")
-        assert again == default, f"{o.name} does not read its own default"
+        if o.default is None and o.kind == "a list a text/...":
+            assert getattr(again, o.name) == (), "an empty list can be asked for"
+        else:
+            assert again == default, f"{o.name} does not read its own default"
 
 
 @pytest.fixture(scope="module")
