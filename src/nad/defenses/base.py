@@ -3,17 +3,16 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
 from nad.admission import admitted
 from nad.data.images import ImageSet
 from nad.defenses.kept import purified_once
 from nad.defenses.outcome import Outcome
+from nad.defenses.pruned import hold_pruned
 from nad.registry import Method, Registry
 from nad.runtime import Run
 
@@ -71,19 +70,10 @@ class Defense(Method):
 
 
 def working_copy(model: nn.Module) -> nn.Module:
-    """A copy to train: fp32, every parameter trainable, but that a channel which was pruned stays so.
-
-    That is one whose BatchNorm scale is exactly 0: its slope is not, and training would bring it back with what it did.
-    """
+    """A copy to train: fp32, every parameter trainable, but that a channel which was pruned stays so."""
     copied = copy.deepcopy(model).float().requires_grad_(True)
-    for layer in copied.modules():
-        if isinstance(layer, _BatchNorm) and layer.affine and bool((gone := layer.weight == 0).any()):
-            layer.weight.register_hook(partial(_without, gone))
+    hold_pruned(copied)
     return copied
-
-
-def _without(gone: Tensor, slope: Tensor) -> Tensor:
-    return slope.masked_fill(gone.to(slope.device), 0)  # 0 stays 0: decay and momentum shrink towards it
 
 
 def restored(purified: nn.Module, given: nn.Module) -> nn.Module:

@@ -18,8 +18,8 @@ class Chain(Defense):
     """Erase with one method, then with another: what the first leaves may be within reach of the second.
 
     Each makes its choices against the network that it is given, so that drops in accuracy add up, and the second on
-    images that the first one trained on, so that they are gentler than alone. Channels whose BatchNorm scale the first
-    one sets to 0, as ANP, RNP and CLP do, stay pruned; those of fine-pruning do not. Nested, it joins more than two.
+    images that the first one trained on, so that they are gentler than alone. Channels that the first one prunes stay
+    pruned. Nested, it joins more than two.
 
     Source: none; what every published pipeline of pruning and fine-tuning does, for any two.
     """

@@ -12,6 +12,7 @@ from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES
 from nad.defenses.choosing import most_aggressive, right
 from nad.defenses.finetune import Finetune
+from nad.defenses.pruned import hold_pruned
 from nad.errors import NadError
 from nad.models.forward import evaluating
 from nad.models.head import Channels, inputs_of, last_channels
@@ -85,16 +86,11 @@ class FinePruning(Finetune):
     ) -> list[dict[str, Any]]:
         assert self.ratio != "auto"
         channels, order = ranking(model, images, run)
-        gone = cut(model, images, run, order[: self._pruned(self.ratio, channels.count)])
+        cut(model, images, run, order[: self._pruned(self.ratio, channels.count)])
         if not self.tune:
             return []
-        weight = channels.reader.weight
-        assert isinstance(weight, nn.Parameter)
-        handle = weight.register_hook(lambda slope: slope.masked_fill(gone, 0))  # 0 stays 0: decay shrinks towards it
-        try:
-            return super().trained(model, images, run, watch)
-        finally:
-            handle.remove()
+        hold_pruned(model)
+        return super().trained(model, images, run, watch)
 
 
 def ranking(model: nn.Module, images: ImageSet, run: Run) -> tuple[Channels, Tensor]:
@@ -109,13 +105,11 @@ def ranking(model: nn.Module, images: ImageSet, run: Run) -> tuple[Channels, Ten
     return channels, total.argsort()
 
 
-def cut(model: nn.Module, images: ImageSet, run: Run, which: Tensor) -> Tensor:
-    """Set to 0, in place, the weights that read these channels; where those are, bool of the reader's weight."""
+def cut(model: nn.Module, images: ImageSet, run: Run, which: Tensor) -> None:
+    """Set to 0, in place, the weights that read these channels."""
     device = run.torch_device
     channels = last_channels(model.to(device), images.pixels[torch.arange(1)].to(device).float() / 255)
     pruned = torch.zeros(channels.count, dtype=torch.bool, device=device)
     pruned[which] = True
-    mask = channels.weight_mask(pruned)
     with torch.no_grad():
-        channels.reader.weight.masked_fill_(mask, 0)  # type: ignore[operator]
-    return mask
+        channels.reader.weight.masked_fill_(channels.weight_mask(pruned), 0)  # type: ignore[operator]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES
 from nad.defenses.finetune import Tuned
+from nad.defenses.pruned import unread
 from nad.errors import NadError
 from nad.models.head import classifier
 from nad.registry import option
@@ -63,7 +64,7 @@ class FST(Tuned):
         given, bound = last.weight.detach().clone(), 1 / math.sqrt(last.in_features)
         drawn = torch.rand(given.shape, generator=run.generator("fst")) * 2 * bound - bound
         with torch.no_grad():
-            last.weight.copy_(drawn)
+            last.weight.copy_(drawn.to(given.device).masked_fill(unread(given), 0))
 
         def rescale() -> None:
             with torch.no_grad():

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Defense, Outcome
 from nad.defenses.choosing import most_aggressive, right
+from nad.defenses.pruned import hold
 from nad.defenses.trained import Trained
 from nad.errors import NadError
 from nad.keeping import Piece, made_once
@@ -127,7 +128,7 @@ class Curve(nn.Module):
     """Networks between two, through a third that is to be trained. A forward pass in train mode draws t from U(0, 1).
 
     Args:
-        start, end: networks of one architecture; copied.
+        start, end: networks of one architecture; copied. What is 0 in both, as in a pruned channel, is 0 between them.
         kind: bezier, (1-t)^2 start + 2t(1-t) middle + t^2 end, or chain, straight from start to middle to end.
         draws: where t comes from.
     """
@@ -141,7 +142,8 @@ class Curve(nn.Module):
         others = dict(end.named_parameters())
         pairs = [(p.detach().clone(), others[n].detach().clone().to(p.device)) for n, p in network.named_parameters()]
         self.middle = nn.ParameterList([nn.Parameter((a + b) / 2) for a, b in pairs])
-        for i, (a, b) in enumerate(pairs):
+        for i, (middle, (a, b)) in enumerate(zip(self.middle, pairs)):
+            hold(middle, (a == 0) & (b == 0))
             self.register_buffer(f"start_{i}", a)
             self.register_buffer(f"end_{i}", b)
 
