@@ -143,7 +143,7 @@ def test_history_and_stopping():
 def test_a_loss_that_explodes_is_an_error():
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     with pytest.raises(NadError, match="the loss became"):
-        fit(model, tiny(), Recipe(epochs=60, lr=1e30, schedule="constant", batch=16), Run(precision="fp32"))
+        fit(model, tiny(), Recipe(epochs=60, lr=1e38, schedule="constant", batch=16), Run(precision="fp32"))
 
 
 def test_predictions_restore_the_mode_and_accuracy_counts():
@@ -231,6 +231,12 @@ def test_a_training_is_spread_over_devices():
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
     assert together[-1]["loss"] == pytest.approx(alone[-1]["loss"], rel=1e-4)
     assert not two.training
+
+
+def test_what_stops_a_spread_training_is_said_as_on_one_device():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4))
+    with pytest.raises(NadError, match=r"^training: the loss became nan in epoch [12]; lower lr or beta$"):
+        fit(net, tiny(), Recipe(epochs=2, lr=1e38, batch=16), Run(device="cpu", precision="fp32", devices=2))
 
 
 def test_batchnorm_is_not_spread_over_processes_of_a_cpu():

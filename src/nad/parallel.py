@@ -1,7 +1,8 @@
 """A training spread over several devices of this machine; Fabric does the work."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from threading import Thread
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.multiprocessing import ProcessRaisedException
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nad.data.images import ImageSet
@@ -28,7 +30,8 @@ def spread(train: Callable[..., History], model: nn.Module, images: ImageSet, ru
         run: with the number of devices.
 
     Raises:
-        NadError: more devices than there are, or BatchNorm on a CPU, whose processes cannot share its statistics.
+        NadError: more devices than there are, BatchNorm on a CPU, whose processes cannot share its statistics, or what
+            `train` raised in one of the processes.
     """
     there = torch.cuda.device_count() if run.torch_device.type == "cuda" else run.devices
     if run.devices > there:
@@ -39,25 +42,41 @@ def spread(train: Callable[..., History], model: nn.Module, images: ImageSet, ru
             f"--devices {run.devices}: on {run.torch_device.type} BatchNorm would see a part of each batch alone; "
             "use --devices 1"
         )
-    heard = get_context("spawn").SimpleQueue()
-    listener = Thread(target=_forward, args=(heard, run), daemon=True)
-    listener.start()
+    mistakes: list[NadError] = []
     alone = replace(run, progress=silent)  # a bar of this process cannot be drawn from another
     fabric = Fabric(
         accelerator=run.torch_device.type, devices=run.devices, strategy="ddp_spawn", precision=run.fabric_precision
     )
     try:
-        state, history = fabric.launch(_Work(heard, train, model.cpu(), images, alone, given))
-    finally:
-        heard.put(None)
-        listener.join()
+        with _listening(run, mistakes) as heard:
+            state, history = fabric.launch(_Work(heard, train, model.cpu(), images, alone, given))
+    except ProcessRaisedException:
+        if mistakes:
+            raise mistakes[0] from None  # as one device would say it
+        raise
     model.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     return history
 
 
-def _forward(heard: Any, run: Run) -> None:
-    while said := heard.get():
-        run.progress(*said)
+@contextmanager
+def _listening(run: Run, mistakes: list[NadError]) -> Iterator[Any]:
+    """A queue of what the processes say: progress, which `run` shows, and errors, which `mistakes` collects."""
+    heard = get_context("spawn").SimpleQueue()
+
+    def listen() -> None:
+        while said := heard.get():
+            if isinstance(said, NadError):
+                mistakes.append(said)
+            else:
+                run.progress(*said)
+
+    listener = Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield heard
+    finally:
+        heard.put(None)
+        listener.join()
 
 
 @dataclass(frozen=True)
@@ -76,7 +95,11 @@ class _Work:
         if fabric.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # the same keys
         progress = (lambda *said: self.heard.put(said)) if fabric.global_rank == 0 else silent
-        history = self.train(model, self.images, replace(self.run, within=fabric, progress=progress), *self.given)
+        try:
+            history = self.train(model, self.images, replace(self.run, within=fabric, progress=progress), *self.given)
+        except NadError as error:
+            self.heard.put(error)
+            raise
         # As arrays: a tensor is handed over by a process that still runs, and this one ends.
         state = {key: value.cpu().numpy() for key, value in model.state_dict().items()}
         fabric.barrier()
