@@ -32,6 +32,17 @@ if TYPE_CHECKING:
 Refused = Callable[..., None]
 FAST = "finetune:lr=0.01,epochs=1,batch=16"
 TRAIN = "train --data {tiny} --model wrn-10-1 --epochs 1 --out out"
+ENDLESS = """[defaults]
+model = "wrn-10-1"
+data = "tiny"
+epochs = 1000000
+[[cell]]
+name = "one"
+[[cell]]
+name = "two"
+[[cell]]
+name = "three"
+"""
 PURIFY = f"purify {{victim}} --data {{tiny}} --clean 0.5 --method {FAST} --out out"
 EVALUATE = "evaluate {victim} --data {tiny}"
 EVERY = (TRAIN, PURIFY, EVALUATE)
@@ -636,12 +647,23 @@ def test_an_interruption_leaves_nothing(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent in another way there")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_being_stopped_while_training_leaves_nothing(tiny: Path, tmp_path: Path, sent: signal.Signals) -> None:
+@pytest.mark.parametrize("jobs", [None, 2])
+def test_being_stopped_while_training_leaves_nothing(
+    tiny: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, sent: signal.Signals, jobs: int | None
+) -> None:
     line = TRAIN.format(tiny=tiny).replace("--epochs 1", "--epochs 1000000").replace("--out out", "--out deep/out")
+    if jobs:
+        grid = tmp_path_factory.mktemp("grid") / "endless.toml"
+        grid.write_text(ENDLESS)
+        line = f"bench {grid} --data {tiny.parent} --jobs {jobs} --out deep/out"
+
+    def begun() -> list[Path]:
+        return [p for p in tmp_path.rglob(".*") if p.is_dir()]
+
     process = subprocess.Popen(
         [sys.executable, "-m", "nad", *shlex.split(line)],
         cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NAD_CACHE": str(tmp_path_factory.mktemp("cache"))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -649,7 +671,7 @@ def test_being_stopped_while_training_leaves_nothing(tiny: Path, tmp_path: Path,
     )
     try:
         until = time.monotonic() + 240
-        while not any(tmp_path.rglob(".out.*")) and process.poll() is None and time.monotonic() < until:
+        while len(begun()) < (jobs or 1) and process.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         time.sleep(1)
         assert process.poll() is None, process.communicate()
@@ -658,7 +680,7 @@ def test_being_stopped_while_training_leaves_nothing(tiny: Path, tmp_path: Path,
     finally:
         process.kill()
     assert (process.returncode, out, err) == (130, "", "nad: stopped; nothing unfinished was written\n")
-    assert tree(tmp_path) == {}
+    assert tree(tmp_path) == ({"deep": None, "deep/out": None} if jobs else {}), "a grid's folder is shared, and stays"
 
 
 # What comes from a stranger or from one's own hands

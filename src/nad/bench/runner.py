@@ -6,6 +6,8 @@ share a folder share the work.
 """
 
 import hashlib
+import os
+import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -89,7 +91,7 @@ def _pooled(
 ) -> Generator[Status, None, None]:
     """The statuses of `cells`, in as many processes, up to the death of one of these: then some are not heard of."""
     with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads,)) as executor:
-        waiting = {executor.submit(work, cell): cell for cell in cells}
+        waiting = {executor.submit(_worked, work, cell): cell for cell in cells}
         try:
             for future in as_completed(waiting):
                 error = future.exception()
@@ -103,8 +105,20 @@ def _pooled(
 
 
 def _begin(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who pressed it is heard by the process that started this one
     torch.set_num_threads(threads)
     keep_memory()
+
+
+def _worked(work: Callable[[Cell], Status], cell: Cell) -> Status:
+    """`work(cell)`; when this process is told to end, what the cell has begun is cleared away first."""
+    usual = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return work(cell)
+    except KeyboardInterrupt:
+        os._exit(1)  # the pool would take it for an error of the cell, and begin another
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def run_grid(
