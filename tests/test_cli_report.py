@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nad import grids
 from nad.results import write_json
 
 if TYPE_CHECKING:
@@ -54,6 +55,27 @@ def test_a_page_is_drawn_anew_and_checked(nad: "Nad", results: Path, tmp_path: P
     page.write_text(page.read_text().replace("3.0<", "2.9<"))
     ran = nad("report", page, "--results", results, "--check")
     assert (ran.code, "2.9 is said of defenses clp badnets-cifar10 asr, which is 3.0" in ran.err) == (2, True)
+
+
+def test_the_plots_of_a_page_are_drawn_beside_it(nad: "Nad", results: Path, tmp_path: Path) -> None:
+    page, rates = tmp_path / "page.md", {"acc": 0.8, "acc_nt": 0.8, "asr": 0.1, "ra": 0.8}
+    for plan in [p for p in grids.planned("figure8-strong") if p.victim == "sig-cifar10" and p.seed == 0][:3]:
+        result = {"method": plan.method, "run": {"seed": 0}, "seconds": 1, "notes": {"asked": plan.method}}
+        path = results / "erasures" / f"{plan.name}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, result | {"after": rates, "before": rates})
+    page.write_text("<!-- figure8-strong plot -->\n<!-- end figure8-strong plot -->\n")
+    assert nad("report", page, "--results", results).code == 0
+    assert "(figure8-strong.svg)" in page.read_text()
+    drawn = (tmp_path / "figure8-strong.svg").read_bytes()
+    assert b">sig-cifar10<" in drawn
+    assert nad("report", page, "--results", results, "--check").code == 0
+    write_json(path, result | {"after": rates | {"asr": 0.2}, "before": rates})
+    ran = nad("report", page, "--results", results, "--check")
+    assert (ran.code, "figure8-strong.svg is not what was measured" in ran.err) == (2, True)
+    assert (tmp_path / "figure8-strong.svg").read_bytes() == drawn
+    assert nad("report", page, "--results", results).code == 0
+    assert (tmp_path / "figure8-strong.svg").read_bytes() != drawn
 
 
 def test_the_report_of_a_purification_is_drawn_anew(nad: "Nad", tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nad.report.pages import Store, checked, regenerated
+from nad.report.pages import Store, checked, plots, regenerated
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -15,6 +15,8 @@ def test_every_table_is_drawn_from_the_results(page):
     text, store = page.read_text(encoding="utf-8"), Store(ROOT / "results", ROOT / "zoo")
     assert regenerated(text, store) == text
     assert checked(text, store) == []
+    for name, plot in plots(text, store).items():
+        assert plot.is_drawn_in((page.parent / name).read_bytes()), f"nad report {page.name} draws {name} anew"
 
 
 def test_there_are_tables():

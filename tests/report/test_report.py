@@ -17,8 +17,9 @@ from nad.paper import printed
 from nad.report import pages
 from nad.report.cells import cells, plans_of
 from nad.report.comparing import Comparison, comparisons, holm
+from nad.report.plots import plot
 from nad.report.rendering import choices, latex, markdown
-from nad.report.summary import summary
+from nad.report.summary import outlines, summary
 from nad.report.tables import Entry, table
 from nad.report.whole import Report
 from nad.results import write_json
@@ -94,17 +95,49 @@ def test_a_summary_is_what_it_costs_and_what_is_left(tmp_path):
         write(tmp_path, victim, "nad", 0, floor + (0.02 if victim == two[0] else 0.10), acc=0.82)
         write(tmp_path, victim, "nad", 1, floor + (0.04 if victim == two[0] else 0.30), acc=0.84)
     write(tmp_path, two[0], "finetune", 0, 0.5)
-    heads, lines = summary(asked, cells(tmp_path), HOW)
+    heads, lines = summary(outlines(asked, cells(tmp_path), HOW))
     assert heads == ["method", "accuracy change", "ASR above clean", "at worst", "victim", "n"]
     assert lines == [["nad", "-2.0", "+11.5", "+20.0", "sig-cifar10", "2"]], "a method needs every victim"
     write(tmp_path, two[1], "finetune", 0, 0.02, acc=0.85)
-    assert [line[:4] for line in summary(asked, cells(tmp_path), HOW)[1]] == [
+    assert [line[:4] for line in summary(outlines(asked, cells(tmp_path), HOW))[1]] == [
         ["nad", "-2.0", "+11.5", "+20.0"],
         ["finetune", "-2.5", "+24.0", "+49.0"],
     ]
     assert "## summary" in Report.of(asked, HOW, cells(tmp_path)).page()
     assert pages.drawn("defenses summary", pages.Store(tmp_path, tmp_path)) == "not measured yet\n"
-    assert summary(plans(two), cells(tmp_path), HOW)[1] == [], "without a clean network there is no floor"
+    assert outlines(plans(two), cells(tmp_path), HOW) == [], "without a clean network there is no floor"
+
+
+def test_a_plot_has_every_method_on_every_victim(tmp_path):
+    two = ("badnets-cifar10", "sig-cifar10")
+    asked = plans(two) + [Planned(label="clean", victim=v, seed=0, method="clean:lr=0.1") for v in two]
+    for victim in two:
+        write(tmp_path, victim, "clean", 0, 0.01)
+        assert plot(asked, cells(tmp_path), HOW) is None, "there is no method yet"
+        write(tmp_path, victim, "nad", 0, 0.05)
+    made = plot(asked, cells(tmp_path), HOW)
+    drawn = made.svg()
+    for said in (*two, "nad", "mean", "attack success above the clean network"):
+        assert f">{said}" in drawn.decode()
+    assert made.is_drawn_in(drawn)
+    write(tmp_path, two[1], "nad", 0, 0.0502)
+    assert not plot(asked, cells(tmp_path), HOW).is_drawn_in(drawn), "it is of other numbers"
+
+
+def test_a_plot_along_an_axis_has_a_curve_a_line_and_a_panel_a_victim(tmp_path):
+    two = ("badnets-cifar10", "sig-cifar10")
+    asked = [replace(p, x=float(p.seed), line=f"by {p.label}") for p in plans(two)]
+    how = replace(HOW, x="a setting")
+    for victim in two:
+        write(tmp_path, victim, "nad", 0, 0.5)
+    assert plot(asked, cells(tmp_path), how) is None, "one place is no curve"
+    write(tmp_path, two[0], "nad", 1, 0.1)
+    drawn = plot(asked, cells(tmp_path), how).svg()
+    for said in (*two, "by nad", "a setting", "ASR (%)", "accuracy (%)"):
+        assert f">{said}<" in drawn.decode()
+    assert ">by finetune<" not in drawn.decode(), "it was not measured"
+    write(tmp_path, two[0], "nad", 1, 0.2)
+    assert not plot(asked, cells(tmp_path), how).is_drawn_in(drawn)
 
 
 def test_a_victim_without_an_attack_has_no_success_rate(tmp_path):
@@ -223,7 +256,7 @@ def test_a_report_is_a_function_of_the_folder(tmp_path):
     for name in ("a", "b"):
         Report.of(drawn, HOW, cells(tmp_path / "results")).write(tmp_path / name)
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert files == ["curves.png", "report.md", "results.csv", "tables.tex"]
+    assert files == ["plot.svg", "report.md", "results.csv", "tables.tex"]
     assert "nad `nad:lr=0.1`" in (tmp_path / "a" / "report.md").read_text()
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

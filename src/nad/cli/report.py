@@ -33,8 +33,8 @@ def report(
     ----------
     what
         A grid such as defenses; a folder of results (VICTIM/METHOD-SEED.json); a page (.md), whose tables are drawn
-        anew between their markers; or a folder that nad purify wrote, whose report.html is drawn anew from result.json
-        and the pictures beside it, with those of its methods where there are several.
+        anew between their markers, and its plots beside it; or a folder that nad purify wrote, whose report.html is
+        drawn anew from result.json and the pictures beside it, with those of its methods where there are several.
     results
         Folder of the results, or what `nad bench --out` was given.
     out
@@ -142,6 +142,13 @@ def _page(page: Path, results: Path, check: bool, json: bool) -> None:
         wrong.append("its tables are not what was measured")
     elif drawn != text:
         page.write_text(drawn, encoding="utf-8")
+    for name, plot in pages.plots(drawn, store).items():
+        picture = page.parent / name
+        if not (picture.is_file() and plot.is_drawn_in(picture.read_bytes())):
+            if check:
+                wrong.append(f"{name} is not what was measured")
+            else:
+                picture.write_bytes(plot.svg())
     if wrong:
         raise NadError(f"{printable(page)}: " + "; ".join(wrong))
     if json:

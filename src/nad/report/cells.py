@@ -66,7 +66,7 @@ def _alone(result: dict[str, Any]) -> bool:
     """Whether a cell had the machine to itself and made all of it; a GPU is shared by as many as it can feed."""
     notes = result["notes"]
     whole = notes.get("wall", 0) >= result["seconds"]  # else a part was there, whoever made that
-    return bool(result["run"]["device"] == "cpu" and notes.get("alone") is True and whole)
+    return bool(result["run"].get("device") == "cpu" and notes.get("alone") is True and whole)
 
 
 def _choices(notes: dict[str, Any]) -> str:

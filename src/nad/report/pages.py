@@ -1,8 +1,9 @@
 """The tables of a Markdown page, between markers, and the numbers in its prose.
 
 `<!-- NAME -->` and `<!-- end NAME -->` enclose a table; NAME is one of those here, or a grid of erasers and what to
-show of it: `defenses asr`, `defenses compared`, `defenses summary`. A number in prose is followed by where it is from,
-`93.58<!-- = refool-gtsrb asr -->`, `2.31<!-- = defenses nad badnets-cifar10 asr -->` (`mean` for all victims) or
+show of it: `defenses asr`, `defenses compared`, `defenses summary`, or `defenses plot`, a picture beside the page. A
+number in prose is followed by where it is from, `93.58<!-- = refool-gtsrb asr -->`,
+`2.31<!-- = defenses nad badnets-cifar10 asr -->` (`mean` for all victims) or
 `-1.20<!-- = table1 nad against finetune-0.02 asr -->`, and `checked` finds those that are no longer true.
 """
 
@@ -22,10 +23,11 @@ from nad.report import erasing, evidence, networks, scans, speed
 from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
 from nad.report.imperfect import imperfect, self_labelled
+from nad.report.plots import Plot, plot
 from nad.report.rendering import UNMEASURED, choices, compared, grid_of, markdown
 from nad.report.screening import screened
 from nad.report.strangers import strangers
-from nad.report.summary import summary
+from nad.report.summary import outlines, summary
 from nad.report.tables import MEAN, table
 
 
@@ -81,6 +83,8 @@ def drawn(name: str, store: Store) -> str:
     if grid not in grids.names():
         raise NadError(f"there is no table {printable(name)!r}{close(grid, [*TABLES, *grids.names()])}")
     plans, how, found = grids.planned(grid), grids.layout(grid), store.erasures
+    if what == "plot":
+        return f"![{how.title}]({grid}.svg)\n" if plot(plans, found, how) else UNMEASURED
     if what in ("compared", "chosen", "summary"):
         match what:
             case "compared":
@@ -88,7 +92,7 @@ def drawn(name: str, store: Store) -> str:
             case "chosen":
                 heads, lines = choices(plans, found)
             case _:
-                heads, lines = summary(plans, found, how)
+                heads, lines = summary(outlines(plans, found, how))
         return grid_of(heads, lines) if lines else UNMEASURED
     made = table(plans, found, what, how)
     if not made.columns:
@@ -105,6 +109,13 @@ def regenerated(text: str, store: Store) -> str:
         return f"<!-- {name} -->\n\n{drawn(name, store)}\n<!-- end {name} -->"
 
     return _MARK.sub(anew, text)
+
+
+def plots(text: str, store: Store) -> dict[str, Plot]:
+    """The plots of a page by the names of their files, which lie beside it."""
+    asked = [grid for grid, _, what in (name.partition(" ") for name in _BEGIN.findall(text)) if what == "plot"]
+    made = {f"{grid}.svg": plot(grids.planned(grid), store.erasures, grids.layout(grid)) for grid in asked}
+    return {name: one for name, one in made.items() if one}
 
 
 def checked(text: str, store: Store) -> list[str]:

@@ -1,6 +1,8 @@
-"""A grid in one table: what each method costs in accuracy and what it leaves of the attacks."""
+"""A grid at a glance: what each method costs in accuracy and what it leaves of the attacks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 
 import pandas as pd
 
@@ -10,24 +12,44 @@ from nad.report.tables import BEFORE, Table, table
 FLOOR = "clean"  # the row of the network that was trained the same way without a backdoor
 
 
-def summary(plans: Sequence[Planned], found: pd.DataFrame, how: Layout) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the methods that were measured on every victim, what erases most first.
+@dataclass(frozen=True)
+class Outline:
+    """What a method did to each victim, in points, as means over seeds.
 
-    In points: accuracy less that of the given network, and ASR less that of the clean one, means over victims of means
-    over seeds; then the victim with the highest.
+    Args:
+        moved: accuracy less that of the given network. left: attack success less that of the clean one.
+        seeds: how many.
     """
+
+    method: str
+    moved: Mapping[str, float]
+    left: Mapping[str, float]
+    seeds: str
+
+    @property
+    def worst(self) -> str:
+        """The victim that keeps most of its backdoor."""
+        return max(self.left, key=lambda victim: self.left[victim])
+
+
+def outlines(plans: Sequence[Planned], found: pd.DataFrame, how: Layout) -> list[Outline]:
+    """Of the methods that were measured on every victim; what erases most comes first."""
     acc, asr = (table(plans, found, metric, how) for metric in ("acc", "asr"))
-    whole = [row for row in asr.entries if row not in (BEFORE, FLOOR) and _whole(asr, row) and _whole(acc, row)]
     if not (_whole(asr, FLOOR) and _whole(acc, BEFORE)):
-        return [], []
-    moved = {row: _less(acc, row, BEFORE) for row in whole}
-    left = {row: _less(asr, row, FLOOR) for row in whole}
+        return []
+    whole = [row for row in asr.entries if row not in (BEFORE, FLOOR) and _whole(asr, row) and _whole(acc, row)]
+    made = [Outline(row, _less(acc, row, BEFORE), _less(asr, row, FLOOR), asr.seeds(row)) for row in whole]
+    return sorted(made, key=lambda one: fmean(one.left.values()))
+
+
+def summary(made: Sequence[Outline]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows: means over victims, and the victim with the most."""
     lines = [
         [
-            *(row, f"{_mean(moved[row]):+.1f}", f"{_mean(left[row]):+.1f}"),
-            *(f"{max(left[row].values()):+.1f}", _named(left[row]), asr.seeds(row)),
+            *(one.method, f"{fmean(one.moved.values()):+.1f}", f"{fmean(one.left.values()):+.1f}"),
+            *(f"{one.left[one.worst]:+.1f}", one.worst, one.seeds),
         ]
-        for row in sorted(whole, key=lambda row: _mean(left[row]))
+        for one in made
     ]
     return ["method", "accuracy change", "ASR above clean", "at worst", "victim", "n"], lines
 
@@ -39,11 +61,3 @@ def _whole(made: Table, row: str) -> bool:
 def _less(made: Table, row: str, base: str) -> dict[str, float]:
     """Of each victim, how far `row` lies above `base`."""
     return {victim: entry.mean - made.entries[base][victim].mean for victim, entry in made.entries[row].items()}
-
-
-def _mean(values: dict[str, float]) -> float:
-    return sum(values.values()) / len(values)
-
-
-def _named(values: dict[str, float]) -> str:
-    return max(values, key=lambda victim: values[victim])

@@ -12,8 +12,8 @@ from nad.grids import Layout, Planned
 from nad.report import rendering
 from nad.report.cells import EXTRA, METRICS, of_plans
 from nad.report.comparing import Comparison, comparisons
-from nad.report.plots import curves
-from nad.report.summary import summary
+from nad.report.plots import plot
+from nad.report.summary import outlines, summary
 from nad.report.tables import Table, table
 
 
@@ -37,7 +37,7 @@ class Report:
         found = of_plans(plans, found)
         made = (table(plans, found, metric, how) for metric in (*METRICS, *EXTRA))
         tables = [t for t in made if t.columns]
-        return cls(plans, how, found, tables, comparisons(plans, found, how), summary(plans, found, how))
+        return cls(plans, how, found, tables, comparisons(plans, found, how), summary(outlines(plans, found, how)))
 
     def parts(self) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         """Title, heads and rows of the summary, of each table, and of the comparisons."""
@@ -64,7 +64,7 @@ class Report:
         return "\n".join([f"# {self.how.title or 'Results'}\n", *titled])
 
     def write(self, folder: Path) -> None:
-        """report.md, tables.tex, results.csv, compared.csv and, where the grid has an axis, curves.png.
+        """report.md, tables.tex, results.csv, compared.csv and, where there is something to draw, plot.svg.
 
         Raises:
             NadError: the folder cannot be written to.
@@ -78,7 +78,7 @@ class Report:
             rendering.frame(self.tables).to_csv(folder / "results.csv", index=False)
             if self.compared:
                 pd.DataFrame(self.compared).to_csv(folder / "compared.csv", index=False)
-            if any(plan.x is not None for plan in self.plans):
-                curves(self.plans, self.found, self.how, folder / "curves.png")
+            if picture := plot(self.plans, self.found, self.how):
+                (folder / "plot.svg").write_bytes(picture.svg())
         except OSError as error:
             raise NadError(f"cannot write to --out {printable(folder)}: {error.strerror}") from error

@@ -1,39 +1,18 @@
-"""Drawing: plots as pictures that a page can hold, the same bytes every time."""
+"""The plots of a report, as pictures that a page can hold."""
 
-import io
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cycler import cycler
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from nad.errors import printable
 from nad.report.dossier.reading import Picture, address
+from nad.report.drawing import svg
 
 WIDTH = 4.1  # inches: a phone shows it at about three quarters, so that its letters stay legible
 BEFORE, AFTER, GREY = "#d55e00", "#0072b2", "#666666"  # apart for colour-blind eyes, and in grey by their marks
 BACKDOOR, NO_BACKDOOR = "#cc79a7", "#009e73"  # of networks whose truth is known
-CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
-STYLE = {
-    "svg.hashsalt": "nad",
-    "svg.fonttype": "none",  # text stays text: any script shows in the reader's fonts
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "axes.labelsize": 9.5,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.prop_cycle": cycler(color=CYCLE),
-    "text.parse_math": False,  # a dollar in a name starts no formula
-}
 
 
 @dataclass(frozen=True)
@@ -56,12 +35,8 @@ class Band(NamedTuple):
 
 def drawn(draw: Callable[[Axes], None], height: float, title: str, alt: str, note: str = "") -> Picture:
     """What `draw` puts on one axis."""
-    with style.context(["default", STYLE]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the reader's fonts have it, or a box is shown
-        figure, content = Figure(figsize=(WIDTH, height), layout="constrained"), io.BytesIO()
-        draw(figure.subplots())
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    return Picture(address("image/svg+xml", content.getvalue()), title, alt, note)
+    content = svg(lambda figure: draw(figure.subplots()), (WIDTH, height))
+    return Picture(address("image/svg+xml", content), title, alt, note)
 
 
 def label(name: object) -> str:
