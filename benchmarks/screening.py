@@ -10,14 +10,14 @@ import argparse
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from evidence import CLEAN
+
 from nad.data import sources
 from nad.models import zoo
 from nad.models.checkpoints import load
 from nad.pipeline import suspect_checkpoint
 from nad.results import write_json
 from nad.runtime import Run
-
-CLEAN = {"signs": 0.2, "cifar10-jpeg": 0.05, "gtsrb32": 0.03}  # 1,000 to 2,500 images
 
 
 def main() -> None:
