@@ -143,7 +143,7 @@ def test_history_and_stopping():
 def test_a_loss_that_explodes_is_an_error():
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     with pytest.raises(NadError, match="the loss became"):
-        fit(model, tiny(), Recipe(epochs=60, lr=1e38, schedule="constant", batch=16), Run(precision="fp32"))
+        fit(model, tiny(), Recipe(epochs=60, lr=1e30, schedule="constant", batch=16), Run(precision="fp32"))
 
 
 def test_predictions_restore_the_mode_and_accuracy_counts():
