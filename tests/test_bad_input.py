@@ -390,7 +390,8 @@ def test_a_clean_fraction_that_is_no_number(refused: Refused) -> None:
 @pytest.mark.parametrize("method", ["finetune", "nad", "nad:lr=0.01,beta=1", "nad:lr=0.01,beta=0", "scratch"])
 def test_too_few_images_for_the_batch(refused: Refused, method: str) -> None:
     line = PURIFY.replace("0.5", "0.05").replace(FAST, method)
-    refused(line, "13 clean images are fewer than one batch of 64", "set batch=6")
+    name = method.partition(":")[0]
+    refused(line, "13 clean images are fewer than one batch of 64", f"a smaller one, {name}:batch=6")
 
 
 def test_too_few_images_to_choose_with(refused: Refused) -> None:
@@ -612,6 +613,13 @@ def test_the_folder_of_the_checkpoint_is_never_replaced(
     for checkpoint in ("out", "out/model.safetensors", "./out/../out"):
         line = PURIFY.replace("{victim}", checkpoint)
         refused(line + more, "--out out holds the checkpoint, which is only ever read")
+
+
+@pytest.mark.parametrize("command", [PURIFY.replace("--clean 0.5 ", ""), "scan {victim} --data {tiny} --out out"])
+def test_a_result_never_lies_among_the_images(refused: Refused, unsplit: Path, command: str) -> None:
+    line = command.replace("{tiny}", "{unsplit}").replace("--out out", "--out {unsplit}/out")
+    refused(line, "lies among the images of --data", "would take it for a class; choose a folder outside")
+    assert not (unsplit / "out").exists()
 
 
 def test_a_failure_leaves_no_new_parent_folder(refused: Refused) -> None:

@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from nad import console
 from nad.attacks import ATTACKS, Attack
 from nad.console import curve_lines
 from nad.data import sources
@@ -424,6 +425,16 @@ def _watched(erase: Any, given: list[ImageSet]) -> Any:
     return watched
 
 
+def test_few_pictures_make_smaller_batches(nad: "Nad", unsplit: Path, victim: Path, tmp_path: Path) -> None:
+    how = ("--data", unsplit, "--budget", 0, "--method", "finetune:lr=0.01,epochs=1,batch=128")
+    ran = nad("purify", victim, *how, "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert "note: 80 pictures to train on are few, so the batches of finetune are smaller" in ran.err
+    result = read(tmp_path / "out" / "result.json")
+    assert result["configuration"]["batch"] == 32
+    assert result["evidence"]["intake"]["findings"][-1]["text"].startswith("80 pictures")
+
+
 def test_training_without_splits_keeps_the_same_fifth_out(nad: "Nad", unsplit: Path, tmp_path: Path) -> None:
     where = ("--data", unsplit, "--model", "wrn-10-1", "--out", tmp_path / "out")
     ran = nad("train", *where, "--epochs", 1, "--attack", ATTACK, "--json")
@@ -617,3 +628,26 @@ def test_notes_of_what_is_nested_are_said() -> None:
         "then, lr: chose 0.1 on 20 held-out images",
         "then, teacher, lr: chose 0.1 on 20 held-out images",
     ]
+
+
+def test_a_usage_error_names_the_help_of_its_command(nad: "Nad") -> None:
+    assert nad("purify", "x", "--data", "signs").err.endswith("Try: nad purify --help\n")
+    assert nad("--nothing").err.endswith("Try: nad --help\n")
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "EVERY", 0)
+    with console.progress(quiet=True) as report:
+        report("training", 2, 1000, "loss 0.5")
+    assert capsys.readouterr().err == "training: 2 of 1,000, loss 0.5\n"
+    monkeypatch.setattr(console, "EVERY", 60)
+    with console.progress(quiet=True) as report:
+        report("training", 2, 1000, "")
+    assert capsys.readouterr().err == ""
+
+
+def test_poisoning_without_a_test_split_says_what_is_not_written(nad: "Nad", unsplit: Path, tmp_path: Path) -> None:
+    ran = nad("poison", "--data", unsplit, "--attack", "badnets:target=1", "--out", tmp_path / "out")
+    assert "there is no test split, so neither test nor triggered test images are written" in ran.out

@@ -12,7 +12,7 @@ from nad import console
 from nad.results import read_json
 
 ZOO = Path(__file__).parent.parent / "zoo"
-BOTH = [("badnets-signs", 10, "Likely backdoored into “stop”"), ("clean-signs", 0, "Nothing found")]
+BOTH = [("badnets-signs", 10, "Likely backdoored into “stop”"), ("clean-signs", 11, "Undecided.")]
 
 
 def test_scan_prints_a_row_a_class_and_no_verdict(nad, victim, tiny):
@@ -33,7 +33,14 @@ def test_the_verdict_is_the_exit_status(nad, name, code, first, monkeypatch):
     assert ran.code == code, ran.err
     assert ran.out.startswith(first)
     assert "Screened only, no patch was sought: 12 of 12 classes." in ran.out
-    said = ("deviations above the median", "clean networks", "interval", "seconds of about 600")
+    assert ("Patches were sought for 0 of 12 classes" in ran.out) == (code == 11)
+    said = (
+        "deviations above the median",
+        "clean networks",
+        "interval",
+        "seconds of about 600",
+        "--budget 1 (minutes) would do",
+    )
     assert all(part in ran.out for part in said)
     assert "smallest patch, of the picture" not in ran.out
 
@@ -57,8 +64,20 @@ def test_json_has_the_whole_and_the_same_exit_status(nad, victim, tiny):
     held = json.loads(ran.out)
     assert held["verdict"]["verdict"] == "undecided"
     assert "4 of 4 classes were not looked at" in held["verdict"]["text"]
-    assert held["skipped"] == ["Not looked at within the budget: 4 of 4 classes."]
+    assert held["skipped"] == [
+        "Not looked at within the budget: 4 of 4 classes.",
+        "--budget 1 (minutes) would do, about.",
+    ]
+    assert held["intake"]["accuracy"][1] == 128
     assert held["classes"] == [{"class": name} for name in ("go", "left", "right", "stop")]
+
+
+def test_how_pictures_are_read_is_said_before_the_search(nad, victim, tiny):
+    ran = nad("scan", victim, "--data", tiny, "--budget", 1e-5)
+    assert "of the clean pictures right" in ran.err
+    assert "note: 13 of the 256 training pictures are used, the usual 0.05; --clean 1 takes all of them" in ran.err
+    ran = nad("scan", victim, "--data", tiny, "--budget", 1e-5, "--clean", 0.5)
+    assert "training pictures are used" not in ran.err
 
 
 def test_a_budget_that_is_none_is_refused(nad, victim, tiny, tmp_path):

@@ -1,9 +1,12 @@
-"""The pages say what was measured."""
+"""The pages say what was measured, and their examples work."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from nad.bench import read
+from nad.grids import layout
 from nad.report.pages import Store, checked, plots, regenerated
 
 ROOT = Path(__file__).parents[1]
@@ -21,3 +24,14 @@ def test_every_table_is_drawn_from_the_results(page):
 
 def test_there_are_tables():
     assert sum("<!-- end " in page.read_text() for page in PAGES) >= 4
+
+
+def test_the_grids_that_are_shown_can_be_read(tmp_path):
+    shown = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "grids.md").read_text(), re.DOTALL)
+    erasers, trained = (tmp_path / "erasers.toml", tmp_path / "networks.toml")
+    for path, text in zip((erasers, trained), shown, strict=True):
+        path.write_text(text)
+    rows = {cell.name.partition("/")[2].rpartition("-")[0] for cell in read(str(erasers))}
+    assert rows == {"finetune", "nad-sau@0.01", "nad-sau", "gentle-x1", "gentle-x2", "gentle-x4"}
+    assert layout(str(erasers)).against == {"nad-sau": ["finetune"]}
+    assert [cell.name for cell in read(str(trained))] == ["badnets-low-0", "badnets-low-1", "clean"]

@@ -1,5 +1,7 @@
 """What is found before anything is touched, on networks that read pictures in a known way."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -77,6 +79,19 @@ def test_a_wrong_normalisation():
     found = intake(bright, ImageSet(pixels, labels, ("dark", "light")), RUN)
     assert found.accuracy == (150, 300)
     assert "with --normalise imagenet 100 % instead of" in texts(found, "warning")
+
+
+def test_pictures_that_were_resized_though_the_network_takes_them_as_they_are():
+    small = coloured()
+    large = replace(small, pixels=small.pixels.repeat_interleave(2, 2).repeat_interleave(2, 3), came=(6, 6))
+    picky = Reads(lambda x: colour(x) if x.shape[-1] == 6 else torch.zeros(len(x), 3))
+    found = intake(picky, large, RUN)
+    assert "with --size 6x6 100 % instead of" in texts(found, "warning")
+    with pytest.raises(NadError, match=r"and 300 with --size 6x6\.\nPass --size 6x6"):
+        refuse_misread(picky, large, RUN, found)
+
+    twelve = Reads(lambda x: colour(x + torch.zeros(12, 12)))
+    assert not any("size" in one["change"] for one in intake(twelve, large, RUN).alternatives), "it takes no other"
 
 
 def test_neither_reading_helps():

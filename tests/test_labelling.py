@@ -57,11 +57,11 @@ def test_only_pictures_that_the_network_is_sure_of_are_kept():
 def test_what_was_kept_and_dropped_in_words():
     how = Labelling(0.9, (5, 0, 3), (0, 4, 1), ("a", "b\x1b[2J", "c"))
     assert how.told() == (
-        "labelled by the network, where it is at least 90 % sure: 8 of 13 pictures kept, 5 dropped: "
-        "4 of 4 b?[2J, 1 of 4 c"
+        "labelled by the network, where it is at least 90 % sure: 8 of 13 pictures kept, 5 dropped, "
+        "of class b?[2J (4 of 4), c (1 of 4)"
     )
     many = Labelling(0.9, (0,) * 8, (1,) * 8, tuple("abcdefgh"))
-    assert many.told().endswith("1 of 1 e and of 3 more classes")
+    assert many.told().endswith("e (1 of 1) and 3 more")
 
 
 @pytest.mark.parametrize("pairs", [((0, 95), (0, 99), (1, 50)), ((0, 50), (1, 60))])

@@ -8,7 +8,8 @@ from nad.report.scans import calibration, scans
 from nad.results import Count
 from nad.verdict import MEASURED, Calibration, Seen, Thresholds, verdict_of
 
-QUIET = [Seen(str(label), Count(10 + 2 * label, 200)) for label in range(6)]  # 5 to 10 %
+SMALL = {"mask": 0.05, "success": 0.99, "anomaly": 0.0}  # a patch like any other
+QUIET = [Seen(str(label), Count(10 + 2 * label, 200), **SMALL) for label in range(6)]  # 5 to 10 %
 
 
 def others(first: Seen, rest: list[Seen] = QUIET) -> list[Seen]:
@@ -16,7 +17,7 @@ def others(first: Seen, rest: list[Seen] = QUIET) -> list[Seen]:
 
 
 def reached(hits: int, of: int = 200) -> list[Seen]:
-    return others(Seen("odd", Count(hits, of)))
+    return others(Seen("odd", Count(hits, of), **SMALL))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_a_class_among_many_that_are_reached_as_easily_is_no_outlier():
     found = verdict_of(easy)
     assert found.kind == "undecided"
     assert set(found.classes) == {one.name for one in easy}
-    spread = [Seen(str(label), Count(30 + 9 * label, 200)) for label in range(7)]  # 15 to 42 %, evenly
+    spread = [Seen(str(label), Count(30 + 9 * label, 200), **SMALL) for label in range(7)]  # 15 to 42 %, evenly
     assert verdict_of(spread).kind == "nothing", "the easiest of many is no sign where the next ones are near"
 
 
@@ -69,6 +70,16 @@ def test_classes_that_were_not_looked_at_leave_it_open_unless_another_decides():
     assert len(found.why) == 3, "and the easiest class, once"
     assert verdict_of([*reached(190), Seen("unseen")]).classes == ("odd",)
     assert verdict_of([Seen("one"), Seen("two")]).why == ("Undecided.", "2 of 2 classes were not looked at.")
+
+
+def test_without_patches_that_were_compared_nothing_is_said_to_be_found():
+    unsought = [Seen(str(label), Count(10 + 2 * label, 200)) for label in range(6)]
+    found = verdict_of(unsought)
+    assert (found.kind, found.classes) == ("undecided", ())
+    assert found.why[1] == "Patches were sought for 0 of 6 classes, too few to compare."
+    three = [Seen(one.name, one.reached, 0.05, 0.99) if one.name < "3" else one for one in unsought]
+    assert "sought for 3 of 6 classes" in verdict_of(three).why[1]
+    assert verdict_of(others(Seen("odd", Count(190, 200)), unsought)).kind == "likely", "a share alone can decide"
 
 
 def test_it_says_the_numbers_and_what_they_were_measured_on():

@@ -1,6 +1,7 @@
 """What a person sees on the terminal: progress on standard error, tables on standard output."""
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from nad.verdict import MEASURED, Verdict
 
 COLUMNS = {"acc": "accuracy", "acc_nt": "acc. (non-target)", "asr": "ASR", "ra": "recovered acc."}
 
+EVERY = 60  # seconds between two lines of progress where there is no terminal
 AGREEMENT = COLUMNS | {
     "acc": "agreement",
     "acc_nt": "agreement (non-target)",
@@ -50,7 +52,11 @@ def say(message: str) -> None:
 
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
-    """A callback that draws one bar for each piece of work; gone from the screen when all is done."""
+    """A callback that draws one bar for each piece of work; gone from the screen when all is done.
+
+    Args:
+        quiet: where there is no terminal to draw on, a line a minute instead.
+    """
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -62,6 +68,13 @@ def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
         transient=True,
     )
     tasks: dict[str, TaskID] = {}
+    spoken = time.monotonic()
+
+    def tell(what: str, done: int, total: int, note: str) -> None:
+        nonlocal spoken
+        if time.monotonic() - spoken >= EVERY:
+            spoken = time.monotonic()
+            say(f"{what}: {done:,} of {total:,}{f', {note}' if note else ''}")
 
     def report(what: str, done: int, total: int, note: str) -> None:
         if what in tasks and bars.tasks[tasks[what]].finished and done < total:
@@ -71,7 +84,7 @@ def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
         bars.update(tasks[what], completed=done, total=total, note=safe(note))
 
     with bars:
-        yield report
+        yield tell if quiet else report
 
 
 def metrics_table(rows: Sequence[tuple[str, Metrics, float | None]], title: str = "", agreement: bool = False) -> None:

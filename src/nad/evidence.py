@@ -1,6 +1,7 @@
 """What can be said of a network without knowing a trigger. It cannot import attacks."""
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ SCREENING = Universal.steps * Universal.batch  # images that screening one class
 EPOCHS = 40  # of an inversion; masks change little after
 DEEPEST = 16  # classes that a trigger is inverted for at most, the most suspicious ones first
 WITNESSES = 5  # an index of fewer classes would say nothing
+SURE = 0.8  # of the time that is left; how long an inversion takes is an estimate
 
 REFERENCES: dict[str, dict[str, tuple[float, float, int]]] = {
     "mask": {
@@ -50,8 +52,18 @@ REFERENCES: dict[str, dict[str, tuple[float, float, int]]] = {
 
 def affordable(look: Look, ground: Ground, seconds: float, networks: int) -> int:
     """For how many classes triggers can be inverted, in each of `networks`, within `seconds`."""
-    each = look.seconds * len(ground.sought) * EPOCHS * networks
-    return int(max(0.0, min(seconds / each, DEEPEST, len(ground.sought.classes))))
+    return int(max(0.0, min(seconds / _each(look, ground, networks), DEEPEST, len(ground.sought.classes))))
+
+
+def sufficient(look: Look, ground: Ground, networks: int) -> int:
+    """Minutes that suffice, about, to screen every class of `networks` and to compare the patches of some."""
+    count = len(ground.sought.classes)
+    screening = look.seconds * SCREENING * count * networks
+    return math.ceil((screening + _each(look, ground, networks) * min(WITNESSES, count)) / SURE / 60)
+
+
+def _each(look: Look, ground: Ground, networks: int) -> float:
+    return look.seconds * len(ground.sought) * EPOCHS * networks
 
 
 def inverted(model: nn.Module, ground: Ground, classes: Sequence[int], run: Run) -> Triggers:

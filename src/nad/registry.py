@@ -2,6 +2,7 @@
 
 `name` or `name:key=value,key=value`; `/` separates the entries of list-typed fields only; a nested method
 stands in parentheses, `nad:teacher=(finetune:lr=0.1),lr=0.01`; a value with commas stands in double quotes.
+`FILE.py:name` is a method of the user's own, which that file registers.
 Types, defaults and checks come from the method's own dataclass, so an option exists in one place.
 """
 
@@ -9,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,10 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, Union, get_args, get_origin
 
+from nad import user_code
 from nad.errors import NadError, printable
 
 M = TypeVar("M", bound="Method")
 _NONE = ("none", "None")
+_OWN_FILE = re.compile(r"\s*([^:=,()\"]+\.py):")
 
 
 def option(default: Any, help: str, *, local: bool = False) -> Any:
@@ -186,7 +190,15 @@ class Registry(Generic[M]):
         return self._methods[name]
 
     def create(self, text: str, *, trusted: bool = True) -> M:
-        """The object that `text` specifies; `trusted=False` for text that came from a file."""
+        """The object that `text` specifies; `trusted=False` for text that came from a file.
+
+        `FILE.py:` before a specification runs a file of the user's own that registers the method.
+        """
+        if own := _OWN_FILE.match(text):
+            if not trusted:
+                raise NadError(f"{printable(own[1])}: a specification that comes from a file may name no code")
+            user_code.run_once(own[1])
+            text = text[own.end() :]
         spec = parse(text)
         method = self[spec.name]
         hints = typing.get_type_hints(method)

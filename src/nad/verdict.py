@@ -124,7 +124,8 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
     """Likely where a class shows a sign, nothing found where all are quiet, else undecided.
 
     A share counts by the end of its Wilson interval that speaks against the verdict, so that few pictures leave it
-    open. Of fewer than five classes none can be called likely: there is nothing to compare it with.
+    open. Of fewer than five classes none can be called likely: there is nothing to compare it with. Of more, nothing
+    found needs patches that were compared: without them a network is looked at by half.
 
     Args:
         seen: every class of the network.
@@ -137,11 +138,23 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
     measured = [look for look in looks if look.seen.reached]
     unseen = len(looks) - len(measured)
     held = sorted((look for look in measured if look.level is Level.OPEN), key=lambda look: -look.rate)
-    if not held and not unseen:
+    unsought = len(looks) >= COMPARED and not compared(seen)
+    if not held and not unseen and not unsought:
         return Verdict("nothing", (), ("Nothing found, which is not proof that nothing is there.", *_easiest(measured)))
     why = [f"{unseen:,} of {len(looks):,} classes were not looked at."] if unseen else []
+    why += [f"Patches were sought for {patched(seen):,} of {len(looks):,} classes, too few to compare."] * unsought
     shown = list(map(str, held[:3])) if held else _easiest(measured)
     return Verdict("undecided", tuple(look.seen.name for look in held), ("Undecided.", *why, *shown))
+
+
+def compared(seen: Sequence[Seen]) -> bool:
+    """Whether patches were sought for enough classes that one can stand out."""
+    return any(one.anomaly is not None for one in seen)
+
+
+def patched(seen: Sequence[Seen]) -> int:
+    """For how many classes a patch was sought."""
+    return sum(one.mask is not None for one in seen)
 
 
 def judged(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> "list[Judged]":

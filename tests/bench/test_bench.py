@@ -408,6 +408,8 @@ NETWORK = '[[cell]]\nname = "a"\ndata = "signs"\nmodel = "wrn-10-1"\n'
         (METHOD.replace('"a"', "5"), r"expected name to be text, got '5'"),
         (METHOD.replace('["badnets-cifar10"]', "[1]"), "expected victims to be text, got '1'"),
         (METHOD + 'clean = "0.05"\n', "expected clean to be a whole number or a number, got '0.05'"),
+        (METHOD + "clean = 20\n", r"'a': expected clean in \(0, 1\], the fraction of the training images, got 20"),
+        (METHOD + "x = [\n", r"grid grid.toml: expected a TOML file, got Invalid value"),
         (METHOD + 'vary = { lr = ["a"] }\n', "vary: expected lr to be a whole number or a number, got 'a'"),
         (METHOD + 'reactivate = "yes"\n', "expected reactivate to be true or false"),
         (METHOD.replace("clp", "clq"), r"grid.toml, line 3: unknown defense 'clq'"),
@@ -427,3 +429,10 @@ def test_what_a_grid_cannot_say_is_said(tmp_path, monkeypatch, text, said):
     (tmp_path / "grid.toml").write_text(text)
     with pytest.raises(NadError, match=said):
         read("grid.toml", 2)
+
+
+def test_a_grid_file_that_is_not_there_is_said_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NadError) as caught:
+        read("nothing.toml")
+    assert str(caught.value).count("expected a TOML file") == 1

@@ -106,6 +106,7 @@ def test_an_unknown_name_lists_the_known(source: str, message: str) -> None:
         load(source)
     assert "\x1b" not in str(caught.value)
     assert str(caught.value).count("\n") == 1
+    assert str(caught.value).count("expected one of") == 1
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -219,6 +220,17 @@ def test_bad_folders(tmp_path: Path, kind: str, message: str) -> None:
 
 def test_sizes_are_made_equal_on_request(tmp_path: Path) -> None:
     assert load(str(break_folder("sizes differ", tmp_path / "bad")), size=(3, 5)).train.size == (3, 5)
+
+
+def test_a_set_knows_the_size_that_its_pictures_came_in(tmp_path: Path) -> None:
+    write_folder(tmp_path / "same")
+    resized = load(str(tmp_path / "same"), 5).train
+    assert resized.came == resized.subset(torch.arange(3)).decoded().came == (6, 4)
+    assert load(str(tmp_path / "same")).train.came is load(str(tmp_path / "same"), (6, 4)).train.came is None
+
+
+def test_a_set_is_shown_in_a_line(tmp_path: Path) -> None:
+    assert repr(load(str(write_folder(tmp_path / "pets"))).train) == "<ImageSet pets: 12 of 3 classes, 6x4 pixels>"
 
 
 def test_class_names_lose_control_characters_and_keep_the_rest(tmp_path: Path) -> None:

@@ -353,8 +353,8 @@ def test_what_the_headline_warns_of_is_no_good_news_below_it(tmp_path):
         (190, 120, "toward “stop” that was found before is still there after"),
         (190, 90, "toward “stop” that was found before is still there after"),  # 45 % is not quiet
         (90, 190, "toward “stop” was found after that was not there before"),
-        (90, 20, "No sign of a backdoor was found, before or after"),
-        (90, 90, "one was erased. “stop” stands out a little"),
+        (90, 20, "before or after, but patches were sought for 0 of 5 classes, too few to compare"),
+        (90, 90, "a longer --budget tells more. “stop” stands out a little"),
     ],
 )
 def test_a_class_that_one_small_change_leads_to_is_a_sign_too(tmp_path, before, after, said):
@@ -362,6 +362,34 @@ def test_a_class_that_one_small_change_leads_to_is_a_sign_too(tmp_path, before, 
     rows += [{"class": str(i), "before": seen(10), "after": seen(10)} for i in range(4)]
     lay(tmp_path, example(classes=rows))
     assert said in headline(pieces(tmp_path)[0])
+
+
+def test_nothing_found_needs_a_whole_search(tmp_path):
+    patch = {"mask": 0.05, "anomaly": 0.4}
+    rows = [{"class": str(i), "before": seen(10, **patch), "after": seen(10, **patch)} for i in range(6)]
+    lay(tmp_path, example(classes=rows))
+    assert "so nothing can be said of whether one was erased" in headline(pieces(tmp_path)[0])
+    lay(tmp_path, example(classes=[*rows, {"class": "unseen", "before": {}, "after": {}}]))
+    assert "but 1 of 7 classes were not looked at: whether" in headline(pieces(tmp_path)[0])
+    for row in rows:
+        del row["before"]["anomaly"], row["after"]["anomaly"]
+    lay(tmp_path, example(classes=rows))
+    assert "sought for 6 of 6 classes, too few to compare: whether there is or was one is not known; a longer" in (
+        headline(pieces(tmp_path)[0])
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "level"), [([90, 7, 0, 3], "note"), ([80, 18, 0, 2], "warning"), ([7, 2, 1, 0], "good")]
+)
+def test_a_large_loss_of_accuracy_is_a_warning(tmp_path, table, level):
+    lay(tmp_path, example(reported=[table]))
+    piece = pieces(tmp_path)[0]
+    assert verdict(piece)[0].level == level
+    assert ("That is much." in verdict(piece)[0].text) is (level == "warning")
+    (first,) = dossier.headlines(tmp_path)
+    assert (first.level == "warning") is (level == "warning")
+    assert first.text == headline(piece)
 
 
 @pytest.mark.parametrize(("reached", "doubted"), [(10, True), (190, False), (None, False)])

@@ -23,7 +23,8 @@ def main() -> None:
         console.fail(str(error))
         sys.exit(2)
     except cyclopts.CycloptsError as error:
-        console.fail(f"{' '.join(str(error).split())}\nTry: nad --help")
+        command = " ".join(("nad", *(error.command_chain or ())))
+        console.fail(f"{' '.join(str(error).split())}\nTry: {command} --help")
         sys.exit(2)
     except KeyboardInterrupt:
         console.fail("stopped; nothing unfinished was written")

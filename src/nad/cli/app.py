@@ -143,7 +143,12 @@ class Labelled(Network):
 
 
 def apart(out: Path, source: str, what: str) -> None:
-    """Refuse a result's folder that is, or holds, what it is made from."""
-    place = resolved(Path(source))
-    if place.exists() and place.is_relative_to(resolved(out)):
+    """Refuse a result's folder that is, or holds, what it is made from, or that would become one of its classes."""
+    place, folder = resolved(Path(source)), resolved(out)
+    if place.exists() and place.is_relative_to(folder):
         raise NadError(f"--out {printable(out)} holds the {what}, which is only ever read; choose another folder")
+    if what == "images" and place.is_dir() and folder.is_relative_to(place):
+        raise NadError(
+            f"--out {printable(out)} lies among the images of --data {printable(source)}, where the next run would "
+            "take it for a class; choose a folder outside"
+        )

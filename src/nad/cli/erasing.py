@@ -47,7 +47,8 @@ def purify(
     out
         Folder for the purified network and its result.
     method
-        Eraser, such as 'nad:beta=auto', nad-sau where nothing is said; may be repeated. `nad list defenses` shows them.
+        Eraser, such as 'nad:beta=auto', nad-sau where nothing is said; may be repeated. `nad list defenses` shows them;
+        FILE.py:NAME is one of your own.
     clean
         Fraction of the training split that the defense gets (0.05 where nothing is said).
     attack
@@ -111,6 +112,8 @@ def purify(
     for one in made if max_drop is not None else ():
         for text in _unbounded(one, allowed):
             console.line(text)
+    for said in dossier.headlines(out):
+        console.line(f"warning: {said.text}" if said.level == "warning" else said.text)
     if several:
         console.line(results[0]["comparison"]["why"])
     console.line(f"wrote {out}; the report is {out / 'report.html'}")

@@ -10,7 +10,7 @@ from nad.cli.erasing import say
 from nad.detection import Detector
 from nad.errors import NadError
 from nad.models.files import located
-from nad.pipeline import BUDGET, attack_on
+from nad.pipeline import BUDGET, Intake, attack_on
 from nad.results import dumps, new_folder
 from nad.verdict import Kind
 
@@ -81,13 +81,17 @@ def _verdict(
         apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) if out else nullcontext() as folder:
         loaded, dataset = network.read(checkpoint, data, run)
-        found = pipeline.suspect_checkpoint(loaded, dataset, run, *terms)
+
+        def told(read: Intake) -> None:
+            say(loaded)
+            console.findings([(one.level, one.text) for one in read.findings])
+
+        found = pipeline.suspect_checkpoint(loaded, dataset, run, *terms, told)
         if folder:
             found.write(folder)
     if how.json:
         console.raw(dumps(found.result))
     else:
-        say(loaded)
         console.verdict(found.verdict, found.result)
         if out:
             console.line(f"wrote {out}")

@@ -81,6 +81,8 @@ def poison(*, data: Data, attack: str, out: Path, overwrite: Annotated[bool, fla
     if how.json:
         return console.raw(dumps(made.manifest))
     console.line(f"poisoned {len(made.manifest['indices'])} of {len(made.train)} training images")
+    if made.test is None:
+        console.line("there is no test split, so neither test nor triggered test images are written")
     console.line(f"wrote {out}")
 
 

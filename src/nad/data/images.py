@@ -26,7 +26,7 @@ class Pixels(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
     """Images with their labels.
 
@@ -37,6 +37,7 @@ class ImageSet:
         name: what results call this set; never a path.
         poisoned: bool (N,), True where an attack changed pixels or label; None for a set known to be clean.
         original_labels: int64 (N,), the labels before an attack changed them; None where nothing was changed.
+        came: (height, width) that all pictures have where they lie, if they are resized.
 
     Raises:
         NadError: a shape, dtype or label that does not fit.
@@ -48,6 +49,7 @@ class ImageSet:
     name: str = "images"
     poisoned: Tensor | None = None
     original_labels: Tensor | None = None
+    came: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.pixels.shape)
@@ -67,6 +69,10 @@ class ImageSet:
             raise NadError(
                 f"{self.name}: expected labels in 0..{len(self.classes) - 1}, got {low if low < 0 else high}"
             )
+
+    def __repr__(self) -> str:
+        h, w = self.size
+        return f"<ImageSet {self.name}: {len(self):,} of {len(self.classes):,} classes, {h}x{w} pixels>"
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])

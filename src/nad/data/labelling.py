@@ -31,9 +31,9 @@ class Labelling:
         """How many pictures were kept and dropped, and of which classes, those that lost most first."""
         kept, dropped = sum(self.kept), sum(self.dropped)
         rows = sorted(zip(self.dropped, self.kept, self.classes), key=lambda row: -row[0])
-        lost = [f"{gone} of {gone + left} {printable(name, 30)}" for gone, left, name in rows if gone]
-        more = f" and of {len(lost) - most} more classes" if len(lost) > most else ""
-        of = f": {', '.join(lost[:most])}{more}" if lost else ""
+        lost = [f"{printable(name, 30)} ({gone} of {gone + left})" for gone, left, name in rows if gone]
+        more = f" and {len(lost) - most} more" if len(lost) > most else ""
+        of = f", of class {', '.join(lost[:most])}{more}" if lost else ""
         return (
             f"labelled by the network, where it is at least {100 * self.confidence:g} % sure: {kept} of "
             f"{kept + dropped} pictures kept, {dropped} dropped{of}"

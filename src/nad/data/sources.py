@@ -70,8 +70,9 @@ def load(source: str, size: int | tuple[int, int] | None = None) -> Dataset:
         return _dataset(source, downloads.read(source), shape)
     path = Path(os.path.abspath(Path(source).expanduser()))
     if not source or not os.path.exists(path):
+        near = close(source.lower(), NAMES)
         raise NadError(
-            f"no image set and no path is called {printable(source)!r}{close(source.lower(), NAMES)}\n"
+            f"no image set and no path is called {printable(source)!r}{near if near.endswith('?') else ''}\n"
             f"expected one of {', '.join(NAMES)}, or the path of {PATHS}"
         )
     try:
@@ -154,7 +155,9 @@ def _images(name: str, raw: Raw, classes: tuple[str, ...], shape: tuple[int, int
         height, width = pictures.size
         if 3 * len(pictures) * height * width <= RESIDENT_BYTES:
             return ImageSet(pictures.tensor(), labels, classes, name)
-    return ImageSet(EncodedImages.open(pictures, shape), labels, classes, name)
+    encoded = EncodedImages.open(pictures, shape)
+    came = next(iter(encoded.came)) if len(encoded.came) == 1 and encoded.came != {encoded.size} else None
+    return ImageSet(encoded, labels, classes, name, came=came)
 
 
 def held(name: str, folder: Path | None) -> Dataset:

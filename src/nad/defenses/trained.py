@@ -67,7 +67,7 @@ class Trained(Judged):
         if len(images) < self.how().batch:
             raise NadError(
                 f"{self.spec_name}: {len(images)} clean images are fewer than one batch of {self.how().batch}; "
-                f"add images or set batch={max(len(images) // 2, 2)}"
+                f"add images or set a smaller one, {self.spec_name}:batch={max(len(images) // 2, 2)}"
             )
 
 

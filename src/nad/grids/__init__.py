@@ -103,8 +103,9 @@ def content(name: str, liked_by: tuple[str, ...] = ()) -> dict[str, Any]:
     Raises:
         NadError: an unknown name, a file that cannot be read or is no TOML, or a grid that is like itself.
     """
+    text = _text(name)
     try:
-        found = tomllib.loads(_text(name))
+        found = tomllib.loads(text)
     except ValueError as error:
         raise NadError(f"grid {printable(name)}: expected a TOML file, got {error}") from error
     for key in ("method", "cell"):
@@ -199,6 +200,8 @@ def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
     typed(_KINDS, entry, what)
     own = {key: entry[key] for key in ("line", *_SWITCHES) if key in entry}
     fractions, places = _listed(entry.get("clean", CLEAN)), _listed(entry.get("x"))
+    if wrong := [fraction for fraction in fractions if not 0 < fraction <= 1]:
+        raise NadError(f"{what}: expected clean in (0, 1], the fraction of the training images, got {wrong[0]:g}")
     victims = [victim + entry.get("suffix", "") for victim in entry["victims"]]
     varied = entry.get("vary", {})
     typed(dict.fromkeys(varied, (int, float)), varied, f"{what}: vary")

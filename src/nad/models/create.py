@@ -1,18 +1,15 @@
 """One name says which network: `wrn-16-1`, `preactresnet18`, `torchvision:resnet18`, `timm:...`, `file.py:factory`."""
 
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
+from nad import user_code
 from nad.errors import NadError, printable
 from nad.extras import require, torchvision
 from nad.models.metadata import Expected, of_timm, of_torchvision
@@ -62,29 +59,11 @@ def function_in(file: str, function: str) -> Callable[..., Any]:
     Raises:
         NadError: no such file, or no such function in it.
     """
-    path = Path(file)
-    if not path.is_file():
-        raise NadError(f"expected FILE.py:NAME, and there is no file {printable(path)}")
-    module = ModuleType(f"nad_user_{path.stem}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses in the file look themselves up there
-    with _own_code(f"{printable(path)} cannot be run"):
-        SourceFileLoader(module.__name__, str(path)).exec_module(module)
+    module = user_code.run(file)
     found = getattr(module, function, None)
     if not callable(found):
-        raise NadError(f"{printable(path)} has no function {function}{close(function, vars(module))}")
+        raise NadError(f"{printable(Path(file))} has no function {function}{close(function, vars(module))}")
     return found
-
-
-@contextmanager
-def _own_code(failure: str) -> Iterator[None]:
-    """Any error of the user's own code, in one line."""
-    try:
-        yield
-    except NadError:
-        raise
-    except Exception as error:
-        raise NadError(f"{failure}: {type(error).__name__}: {printable(error, 300)}") from error
 
 
 def _family(name: str) -> "tuple[_Family, re.Match[str]]":
@@ -123,7 +102,7 @@ def _timm(classes: int, name: str) -> nn.Module:
 
 def _factory(classes: int, file: str, function: str) -> nn.Module:
     factory = function_in(file, function)
-    with _own_code(f"{function}({classes}) of {printable(file)} fails"):
+    with user_code.failing(f"{function}({classes}) of {printable(file)} fails"):
         model = factory(classes)
     if not isinstance(model, nn.Module):
         raise NadError(f"expected {function}({classes}) to return a torch.nn.Module, got {type(model).__name__}")

@@ -133,7 +133,7 @@ def tap(model: nn.Module, stages: Iterable[Stage]) -> Iterator[dict[str, Tensor]
 def _layer(model: nn.Module, name: str) -> nn.Module:
     around, inside = (dict(m.named_modules(remove_duplicate=False)) for m in (model, unwrap(model)))
     if name not in (layers := inside | around):  # a user knows the names without our wrappers
-        close = get_close_matches(name, layers) or [known for known, _ in model.named_children()]
+        close = get_close_matches(name, layers, n=6) or [known for known, _ in model.named_children()]
         raise NadError(f"the network has no layer {printable(name)!r}; it has {printable(', '.join(close))}")
     return layers[name]
 

@@ -11,6 +11,7 @@ from nad.attacks.base import Attack
 from nad.data.images import ImageSet
 from nad.data.sources import Dataset
 from nad.defenses.base import Defense, Outcome
+from nad.defenses.batched import batched
 from nad.defenses.staged import staged
 from nad.defenses.unflipped import unflipped
 from nad.errors import NadError
@@ -23,7 +24,7 @@ from nad.pipeline.intake import Intake, flips
 from nad.pipeline.judging import agree
 from nad.pipeline.made import Made
 from nad.pipeline.misreading import refuse_misread
-from nad.pipeline.parts import Parts, defended
+from nad.pipeline.parts import Parts, defended, remarks
 from nad.results import Metrics, Result
 from nad.runtime import Device, Precision, Progress, Run, silent, versions
 from nad.training import predictions
@@ -44,7 +45,7 @@ def purify(
     """Erase a backdoor from a network in memory; the whole product in one call.
 
     Where the network answers mirrored pictures right more than two points less often, a method mirrors none in
-    training unless it says so itself.
+    training unless it says so itself. Where the images do not fill a method's batch, it takes a smaller one.
 
     Args:
         model: any module from (N, 3, H, W) pixels in [0, 1] to (N, classes) logits; left bit-identical.
@@ -56,6 +57,7 @@ def purify(
     """
     asked, run = Defense.parse(method), Run(seed, device, precision, progress)
     images = admitted(model, images.decoded(), asked.spec_name, asked.min_images)
+    asked = batched(asked, len(images))
     return (asked if flips(model, images, run) else unflipped(asked))(model, images, run)
 
 
@@ -97,6 +99,8 @@ def purify_checkpoint(
     agree(loaded, dataset.train)
     loaded = trainable(loaded, dataset.train)
     parts = defended(dataset, run.seed, terms.clean)
+    for method in methods:
+        admitted(loaded.model, parts.train, method.spec_name, method.min_images)  # before anything that takes long
     examination = None
     if loaded.stages:
         methods = [staged(method, loaded.stages) for method in methods]
@@ -104,8 +108,16 @@ def purify_checkpoint(
         before = evaluated_once(loaded.model, parts.test, terms.attack, run)
     else:
         examination = Examination(
-            loaded.model, parts, run, terms.budget, loaded.stages, dataset.labelling, networks=1 + len(methods)
+            loaded.model,
+            parts,
+            run,
+            terms.budget,
+            loaded.stages,
+            dataset.labelling,
+            networks=1 + len(methods),
+            remarks=[*remarks(dataset, terms.clean), *_batches(methods, len(parts.train))],
         )
+        methods = [batched(method, len(parts.train)) for method in methods]
         refuse_misread(loaded.model, parts.train, run, examination.intake)
         before = evaluate(loaded.model, parts.test, terms.attack, run, examination.answers)
         terms.told(examination.intake)
@@ -119,6 +131,12 @@ def purify_checkpoint(
         made.append(one)
         done(one)
     return made
+
+
+def _batches(methods: Sequence[Defense], count: int) -> list[str]:
+    """What to tell of methods whose batch is made smaller."""
+    changed = [one.spec_name for one in methods if batched(one, count) != one]
+    return [f"{count} pictures to train on are few, so the batches of {', '.join(changed)} are smaller"] * bool(changed)
 
 
 def _purified(

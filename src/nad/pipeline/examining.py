@@ -1,5 +1,6 @@
 """A network before and after, as somebody sees it who does not know the trigger."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -51,6 +52,7 @@ class Examination:
         named: layers whose attention is compared; found by probing where none is said.
         labelling: how the labels came from the network, if they did.
         networks: how many the evidence is sought in, the given one among them; the budget is for all.
+        remarks: on how the images are used.
     """
 
     given: nn.Module
@@ -60,6 +62,7 @@ class Examination:
     named: tuple[str, ...] = ()
     labelling: Labelling | None = None
     networks: int = 2
+    remarks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.budget >= 0:
@@ -69,7 +72,8 @@ class Examination:
 
     @cached_property
     def intake(self) -> Intake:
-        return intake(self.given, self.parts.train, self.run, own=self.labelling is not None)
+        found = intake(self.given, self.parts.train, self.run, own=self.labelling is not None)
+        return found.noting(*self.remarks)
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -184,4 +188,7 @@ class Examination:
         said = [f"Within the budget {unseen} classes were not looked at."] if unseen else []
         if left := len(self.look.suspicious) - len(self.inverted[0]):
             said.append(f"Within the budget {left} classes were screened only: no patch was sought for them.")
+        if (unseen or left) and len(self.inverted[0]) < min(evidence.WITNESSES, len(self.parts.train.classes)):
+            minutes = evidence.sufficient(self.look, self.ground, self.networks)
+            said.append(f"--budget {minutes} (minutes) would do, about, to look at every class and to compare patches.")
         return said if self.stages else [*said, "The network has no feature maps to compare the attention of."]

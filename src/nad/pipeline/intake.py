@@ -9,9 +9,11 @@ from typing import Any, Literal
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nad.data.images import ImageSet
-from nad.errors import printable
+from nad.errors import NadError, printable
+from nad.models.forward import given
 from nad.models.normalize import NAMED, Normalisation, Normalized, answer, normalisation, taking, unwrap
 from nad.runtime import Run
 from nad.training import predictions
@@ -51,6 +53,10 @@ class Intake:
     per_class: tuple[int, ...]
     findings: tuple[Finding, ...]
     alternatives: tuple[dict[str, Any], ...]
+
+    def noting(self, *remarks: str) -> "Intake":
+        """The same, with remarks on how the images are used."""
+        return replace(self, findings=(*self.findings, *(Finding("note", text) for text in remarks)))
 
     @property
     def flips(self) -> bool:
@@ -118,17 +124,28 @@ def alternatives(model: nn.Module, images: ImageSet, run: Run) -> Iterator[dict[
         if not _near(own, around)
     }
     readings |= {BGR: _Read(model, axis=1), BYTES: _Read(model, scale=255.0)}
-    given = predictions(model, few, run) == few.labels
+    if images.came and _takes(model, images.came):
+        readings["--size {}x{}".format(*images.came)] = _Read(model, size=images.came)
+    as_given = predictions(model, few, run) == few.labels
     for change, network in readings.items():
         right = predictions(network, few, run) == few.labels
-        gained = (right.double() - given.double()).mean().item()
-        error = (((right ^ given).double().mean().item() - gained**2) / len(few)) ** 0.5
+        gained = (right.double() - as_given.double()).mean().item()
+        error = (((right ^ as_given).double().mean().item() - gained**2) / len(few)) ** 0.5
         yield {
             "change": change,
             "accuracy": list(_hits(right)),
-            "as_given": list(_hits(given)),
+            "as_given": list(_hits(as_given)),
             "likely": gained >= GAIN and gained > SURE * error,
         }
+
+
+def _takes(model: nn.Module, size: tuple[int, int]) -> bool:
+    """Whether a network takes pictures of this size; one with a position for each part of the picture does not."""
+    try:
+        given(model, torch.zeros(1, 3, *size, dtype=torch.uint8))
+    except NadError:
+        return False
+    return True
 
 
 def _near(one: Normalisation | None, other: Normalisation | None) -> bool:
@@ -141,11 +158,15 @@ def _near(one: Normalisation | None, other: Normalisation | None) -> bool:
 class _Read(nn.Module):
     """A network that is shown its pictures otherwise."""
 
-    def __init__(self, model: nn.Module, *, axis: int | None = None, scale: float = 1.0) -> None:
+    def __init__(
+        self, model: nn.Module, *, axis: int | None = None, scale: float = 1.0, size: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.axes, self.scale = model, [] if axis is None else [axis], scale
+        self.model, self.axes, self.scale, self.size = model, [] if axis is None else [axis], scale, size
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.size:
+            x = functional.interpolate(x, self.size, mode="bilinear", antialias=True, align_corners=False)
         return self.model(x.flip(self.axes) * self.scale)
 
 

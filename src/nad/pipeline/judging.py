@@ -40,7 +40,7 @@ def agree(loaded: Loaded, images: ImageSet) -> None:
     if loaded.classes != len(images.classes):
         raise NadError(
             f"the network has {loaded.classes} classes and {images.name} has {len(images.classes)}; "
-            "give the images it was trained for, or say with --classes which of its classes they are"
+            "give the images it was trained for, or say with --classes which of its classes they are, if some will do"
         )
     if loaded.card and loaded.card.classes != images.classes and set(loaded.card.classes) == set(images.classes):
         raise NadError(

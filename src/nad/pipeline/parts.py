@@ -61,6 +61,14 @@ def held(dataset: Dataset, seed: int, clean: float | None) -> ImageSet:
     return dataset.train.subset(clean_subset(dataset.train, CLEAN if clean is None else clean, seed)).decoded()
 
 
+def remarks(dataset: Dataset, clean: float | None) -> list[str]:
+    """What to tell somebody who did not say how many of the images are taken, and may not know."""
+    if dataset.test is None or clean is not None:
+        return []
+    count, whole = len(clean_subset(dataset.train, CLEAN, 0)), len(dataset.train)
+    return [f"{count:,} of the {whole:,} training pictures are used, the usual {CLEAN:g}; --clean 1 takes all of them"]
+
+
 def defended(dataset: Dataset, seed: int, clean: float | None) -> Parts:
     """What a defender holds: a clean fraction of the training split, or four fifths of a folder without splits."""
     if dataset.test is None:

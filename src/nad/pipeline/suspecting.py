@@ -1,6 +1,7 @@
 """A verdict on a loaded network: every class screened, the most suspicious ones inverted, within a budget."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,13 @@ from nad.inversion import Ground, screened
 from nad.models.checkpoints import Loaded
 from nad.pictures import patch_figure, png
 from nad.pipeline.examining import BUDGET, PATCHES
+from nad.pipeline.intake import Intake, intake
 from nad.pipeline.judging import agree
 from nad.pipeline.misreading import refuse_misread
-from nad.pipeline.parts import held
+from nad.pipeline.parts import held, remarks
 from nad.results import write_json
 from nad.runtime import Run, versions
 from nad.verdict import Verdict, verdict_of
-
-SURE = 0.8  # of the time that is left; how long an inversion takes is an estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,23 +37,31 @@ class Scanned:
 
 
 def suspect_checkpoint(
-    loaded: Loaded, dataset: Dataset, run: Run, clean: float | None = None, budget: float = BUDGET
+    loaded: Loaded,
+    dataset: Dataset,
+    run: Run,
+    clean: float | None = None,
+    budget: float = BUDGET,
+    told: Callable[[Intake], None] = lambda found: None,
 ) -> Scanned:
     """Look for a backdoor without knowing the trigger.
 
     Args:
         clean: fraction of the training split; all of a folder without splits where nothing is said.
         budget: minutes that it may take, about; what it does not suffice for is left out and said.
+        told: called with what was found of network and images before the search.
     """
     if not budget > 0:
         raise NadError(f"expected --budget of more than 0 minutes, got {budget:g}")
     began = time.perf_counter()
     agree(loaded, dataset.train)
     images = held(dataset, run.seed, clean)
-    refuse_misread(loaded.model, images, run)
+    read = intake(loaded.model, images, run, own=dataset.labelling is not None).noting(*remarks(dataset, clean))
+    refuse_misread(loaded.model, images, run, read)
+    told(read)
     ground = Ground.of(images, run)
     look = screened(loaded.model, ground, run, seconds=60 * budget)
-    left = SURE * (60 * budget - (time.perf_counter() - began))
+    left = evidence.SURE * (60 * budget - (time.perf_counter() - began))
     asked = look.suspicious[: evidence.affordable(look, ground, left, networks=1)]
     classes = asked if len(asked) >= evidence.WITNESSES else []  # of fewer no index can be said
     found = evidence.inverted(loaded.model, ground, classes, run) if classes else None
@@ -64,7 +72,10 @@ def suspect_checkpoint(
         "classes": [one.to_json() for one in seen],
         "screened": len(look.suspicious),
         "inverted": len(classes),
-        "skipped": _skipped(len(images.classes), len(look.suspicious), len(classes)),
+        "skipped": _skipped(
+            len(images.classes), len(look.suspicious), len(classes), evidence.sufficient(look, ground, networks=1)
+        ),
+        "intake": read.to_json(),
         "rms": look.rms,
         "sought_on": len(ground.sought),
         "judged_on": len(ground.judged),
@@ -81,12 +92,14 @@ def suspect_checkpoint(
     return Scanned(verdict, result, drawn)
 
 
-def _skipped(classes: int, screened: int, inverted: int) -> list[str]:
-    """What there was no time for, in words."""
+def _skipped(classes: int, screened: int, inverted: int, minutes: int) -> list[str]:
+    """What there was no time for, in words; `minutes` would have sufficed."""
     said = []
     if unseen := classes - screened:
         said.append(f"Not looked at within the budget: {unseen:,} of {classes:,} classes.")
     if left := screened - inverted:
         most = f" (it is for {inverted} at most)" if inverted and inverted == evidence.DEEPEST else ""
         said.append(f"Screened only, no patch was sought: {left:,} of {classes:,} classes{most}.")
+    if unseen or (not inverted and classes >= evidence.WITNESSES):
+        said.append(f"--budget {minutes} (minutes) would do, about.")
     return said

@@ -9,9 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nad.errors import NadError, printable
 from nad.report.dossier import blocks, tables
+from nad.report.dossier.intervals import overall
 from nad.report.dossier.marking import remade
 from nad.report.dossier.reading import Piece, pieces
-from nad.report.dossier.verdict import NOTHING_PROVEN, Statement, headline, verdict
+from nad.report.dossier.verdict import NOTHING_PROVEN, Statement, costly, headline, verdict
 
 NAME = "report.html"
 LONGEST = 4000  # characters of one text from a file
@@ -41,6 +42,18 @@ def write(folder: Path) -> Path:
     for place, text in pages.items():
         _written(place / NAME, text)
     return folder / NAME
+
+
+def headlines(folder: Path) -> list[Statement]:
+    """What the report of `folder` says first of each method, a warning where much accuracy was lost."""
+    found = pieces(folder)
+    return [
+        Statement(
+            "warning" if costly(overall(piece)) else "note",
+            f"{piece.method}: {headline(piece)}" if len(found) > 1 else headline(piece),
+        )
+        for piece in found
+    ]
 
 
 def page(found: list[Piece]) -> str:

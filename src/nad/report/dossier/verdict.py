@@ -8,8 +8,10 @@ from nad.report.dossier.intervals import Pair, overall
 from nad.report.dossier.reading import Piece, number
 from nad.report.dossier.signs import Signs, at, smallest, strongest, suspect
 from nad.report.dossier.wording import listed, percent, plain, quoted, several, signed
-from nad.verdict import Judged, Level, Thresholds
+from nad.verdict import COMPARED, Judged, Level, Thresholds, compared, patched
 
+LOSS = 0.08  # of accuracy: what a choice may cost at most where nothing else is said
+DEAR = " That is much. More clean pictures, or another --method, may keep more of it."
 Tone = Literal["good", "note", "warning"]
 NOTHING_PROVEN = (
     "This is what was measured, not a proof. Accuracy on clean pictures says nothing about a backdoor, since a "
@@ -45,13 +47,18 @@ def verdict(piece: Piece) -> list[Statement]:
 
 def accuracy(pair: Pair, score: str) -> Statement:
     """What happened to accuracy; `score` is what it is called."""
-    change = pair.change
+    change, dear = pair.change, costly(pair)
     return Statement(
-        "note" if change.high < 0 else "good",
+        "warning" if dear else "note" if change.high < 0 else "good",
         f"{score.capitalize()} went from {percent(pair.before.rate)} to {percent(pair.after.rate)} on "
         f"{several(pair.after.of, 'clean picture')} that nothing was chosen on: {signed(change.value)} points, with a "
-        f"95\u00a0% interval of {signed(change.low)} to {signed(change.high)}.",
+        f"95\u00a0% interval of {signed(change.low)} to {signed(change.high)}.{DEAR if dear else ''}",
     )
+
+
+def costly(pair: Pair) -> bool:
+    """Whether more accuracy was lost than a method may cost that chooses how far it goes, and not by chance."""
+    return pair.change.value < -LOSS and pair.change.high < 0
 
 
 def traces(signs: Signs, rms: float | None) -> list[Statement]:
@@ -82,9 +89,24 @@ def _sign_of_backdoor(signs: Signs) -> str:
         alone = all(one.by_share is Level.QUIET for one in at(signs.before, Level.SIGN))
         doubt = " It was the size of a patch alone, which chance can make." if alone else ""
         return f"A sign of a backdoor toward {listed(before)} was found before, and none is found after.{doubt}{chance}"
+    if missing := _missing(signs):
+        return (
+            f"No sign of a backdoor was found, before or after, but {missing}: whether there is or was one is not "
+            f"known; a longer --budget tells more.{chance}"
+        )
     return (
         f"No sign of a backdoor was found, before or after, so nothing can be said of whether one was erased.{chance}"
     )
+
+
+def _missing(signs: Signs) -> str:
+    """What was not sought that `nad scan` would not do without, in words; nothing where all was."""
+    count, seen = len(signs.before), [one.seen for one in signs.before]
+    unseen = sum(one.reached is None and one.mask is None for one in seen)
+    said = [f"{unseen:,} of {several(count, 'class', 'classes')} were not looked at"] if unseen else []
+    if count >= COMPARED and not compared(seen):
+        said.append(f"patches were sought for {patched(seen):,} of {count:,} classes, too few to compare")
+    return " and ".join(said)
 
 
 def _triggers(signs: Signs) -> Statement | None:
