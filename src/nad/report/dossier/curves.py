@@ -152,7 +152,8 @@ def _history(name: str, columns: pd.DataFrame) -> Picture:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel("epoch")
         if len(columns.columns) > 1:
-            axis.figure.legend(loc="outside upper right", ncols=4, frameon=False)
+            wide = max(len(label(column)) for column in columns) > 4
+            axis.figure.legend(loc="outside upper right", ncols=2 if wide else 4, frameon=False, columnspacing=1)
 
     ends = [
         f"{column} {plain(number(float(values.iloc[0])))} to {plain(number(float(values.iloc[-1])))}"
