@@ -67,6 +67,21 @@ def test_from_nothing_to_a_table(nad: "Nad", where: tuple[str, ...], tmp_path: P
     assert seeds == {"before": 1, "clean@0.5": 1, "finetune@0.5": 2, "nad@0.5": 2}
 
 
+def test_a_grid_may_bring_its_own_victims(nad: "Nad", where: tuple[str, ...], tmp_path: Path) -> None:
+    shared = "".join(f"{key} = {json.dumps(value)}\n" for key, value in SHORT.items())
+    grid = f'[[cell]]\nname = "own"\nattack = "badnets:target=1"\n{shared}' + GRID.replace("badnets-cifar10", "own")
+    (tmp_path / "mine.toml").write_text(grid)
+    ran = nad("bench", *where, "--seeds", 1, "--only", "own/clean*,own/finetune*")
+    assert ran.code == 0, ran.err
+    said = [line.partition(",")[0] for line in ran.out.splitlines()]
+    erased = ["own/clean@0.5-0: made", "own/finetune@0.5-0: made"]
+    assert said == ["clean-cifar10: made", "own: made", *erased], "the zoo has a clean one like it"
+    assert (tmp_path / "zoo" / "own" / "model.json").is_file()
+    (tmp_path / "mine.toml").write_text(grid.replace('"own"', '"clean-cifar10"'))
+    ran = nad("bench", *where, "--dry-run")
+    assert "mine.toml, line 2: the zoo has a network clean-cifar10; name it anew" in ran.err
+
+
 def test_a_dry_run_makes_nothing_and_says_how_long_it_takes(nad: "Nad", where: tuple[str, ...], tmp_path: Path) -> None:
     ran = nad("bench", *where, "--dry-run")
     assert (ran.code, ran.out.count(": missing")) == (0, 7), ran.err

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nad.bench import read
+from nad.bench import Erasure, networks, read
 from nad.grids import layout
 from nad.report.pages import Store, checked, plots, regenerated
 
@@ -28,10 +28,16 @@ def test_there_are_tables():
 
 def test_the_grids_that_are_shown_can_be_read(tmp_path):
     shown = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "grids.md").read_text(), re.DOTALL)
-    erasers, trained = (tmp_path / "erasers.toml", tmp_path / "networks.toml")
-    for path, text in zip((erasers, trained), shown, strict=True):
+    erasers, trained, both = (tmp_path / f"{name}.toml" for name in ("erasers", "networks", "both"))
+    for path, text in zip((erasers, trained, both), shown, strict=True):
         path.write_text(text)
     rows = {cell.name.partition("/")[2].rpartition("-")[0] for cell in read(str(erasers))}
     assert rows == {"finetune", "nad-sau@0.01", "nad-sau", "gentle-x1", "gentle-x2", "gentle-x4"}
     assert layout(str(erasers)).against == {"nad-sau": ["finetune"]}
     assert [cell.name for cell in read(str(trained))] == ["badnets-low-0", "badnets-low-1", "clean"]
+    assert [cell.name for cell in networks(str(both))] == ["low-signs", "clean-signs-16"]
+    made = [cell for cell in read(str(both)) if isinstance(cell, Erasure)]
+    assert [(cell.name, cell.data, cell.twin) for cell in made] == [
+        (name, "signs", "clean-signs-16")
+        for name in ("low-signs/clean-0", "low-signs/nad-sau-0", "low-signs/nad-sau-1", "low-signs/nad-sau-2")
+    ]

@@ -26,14 +26,17 @@ def read(name: str, seeds: int | None = None) -> list[Cell]:
         NadError: an unknown grid, an entry that is no cell, or a method that there is not, with its file and line.
     """
     content = grids.content(name)
-    cells: list[Cell] = [
-        cell for entry in content.get("cell", ()) for cell in _networks(name, content.get("defaults", {}) | entry)
-    ]
+    shared = {} if "method" in content else content.get("defaults", {})  # those of a grid of erasers are theirs
+    own = [cell for entry in content.get("cell", ()) for cell in _networks(name, shared | entry)]
+    cells: list[Cell] = list(own)
     if twice := [cell for cell, times in Counter(cell.name for cell in cells).items() if times > 1]:
         raise NadError(f"{grids.where(name, twice[0])}: two networks are called {printable(twice[0])}")
     plans = grids.planned(name, seeds)
     if plans:
         zoo = {cell.name: cell for cell in networks()}
+        if taken := [cell.name for cell in own if cell.name in zoo]:
+            raise NadError(f"{grids.where(name, taken[0])}: the zoo has a network {printable(taken[0])}; name it anew")
+        zoo |= {cell.name: cell for cell in own}
         erasures = [_erasure(name, plan, zoo, content.get("unflipped", ())) for plan in plans]
         cells += sorted(erasures, key=lambda erasure: erasure.data)  # a set is decoded once
     return sorted(cells, key=lambda cell: not cell.core)

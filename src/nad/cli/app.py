@@ -147,7 +147,7 @@ def apart(out: Path, source: str, what: str) -> None:
     place, folder = resolved(Path(source)), resolved(out)
     if place.exists() and place.is_relative_to(folder):
         raise NadError(f"--out {printable(out)} holds the {what}, which is only ever read; choose another folder")
-    if what == "images" and place.is_dir() and folder.is_relative_to(place):
+    if what == "images" and folder.is_relative_to(place) and sources.in_class_folders(place):
         raise NadError(
             f"--out {printable(out)} lies among the images of --data {printable(source)}, where the next run would "
             "take it for a class; choose a folder outside"

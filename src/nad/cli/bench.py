@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 
 from nad import console
-from nad.bench import Cell, Erasure, Job, networks, read, run_grid
+from nad.bench import Cell, Erasure, Job, Network, networks, read, run_grid
 from nad.bench.cluster import on_ray
 from nad.bench.estimates import Estimates
 from nad.bench.grid import ZOO
@@ -68,7 +68,10 @@ def bench(
         raise NadError("bench takes no --seed: every cell of a grid has its own")
     if jobs < 1 or (seeds is not None and seeds < 1):
         raise NadError(f"expected --jobs and --seeds of at least 1, got {min(jobs, seeds or 1)}")
-    cells = [cell for cell in read(grid, seeds) if any(fnmatchcase(cell.name, part) for part in only.split(","))]
+    planned = read(grid, seeds)
+    erasers = [cell for cell in planned if isinstance(cell, Erasure)]
+    beside = [cell for cell in planned if isinstance(cell, Network) and erasers]  # victims of the grid's own
+    cells = [cell for cell in erasers or planned if any(fnmatchcase(cell.name, part) for part in only.split(","))]
     if not cells:
         raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
     held = sets(data)
@@ -76,7 +79,9 @@ def bench(
     pool = on_ray(ray, threads) if ray else in_processes(jobs) if jobs > 1 else one_by_one
     with how.run(devices) as run:
         job = Job(resolved(out or _home(grid, cells)), resolved(held) if held else None, run, dry_run, overwrite)
-        statuses = _victims(cells, job, pool, jobs, how.json) + _done(cells, job, pool, jobs, how.json)
+        statuses = _victims(networks() + beside, cells, job, pool, jobs, how.json) + _done(
+            cells, job, pool, jobs, how.json
+        )
     if how.json:
         console.raw(dumps([{"name": s.cell.name, "state": s.state, "error": s.error} for s in statuses]))
     if failed := [s for s in statuses if s.state == "failed"]:
@@ -98,13 +103,11 @@ def _home(grid: str, cells: list[Cell]) -> Path:
     return Path("results") / own if isinstance(cells[0], Erasure) else Path("runs") / Path(grid).stem
 
 
-def _victims(cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool) -> list[Status]:
-    """Train the networks that erasers need and the zoo lacks."""
+def _victims(known: list[Network], cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool) -> list[Status]:
+    """Train the networks among those `known` that erasers need and the zoo lacks."""
     wanted = {name for cell in cells if isinstance(cell, Erasure) for name in cell.networks}
     home = resolved(_home(ZOO, []))
-    lacking: list[Cell] = [
-        c for c in networks() if c.name in wanted and not (c.result(home).is_file() and c.intact(home))
-    ]
+    lacking: list[Cell] = [c for c in known if c.name in wanted and not (c.result(home).is_file() and c.intact(home))]
     return _done(lacking, replace(job, out=home, overwrite=False), pool, jobs, quiet) if lacking else []
 
 

@@ -82,6 +82,12 @@ def load(source: str, size: int | tuple[int, int] | None = None) -> Dataset:
         raise NadError(f"{printable(path.name)} cannot be read: {error.strerror or printable(error)}") from error
 
 
+def in_class_folders(path: Path) -> bool:
+    """Whether a folder that exists is read as class folders, and not for the files of pictures in it."""
+    kinds = (path.glob("*.parquet"), (path / "data").glob("*.parquet"), path.glob("*.npz"))
+    return path.is_dir() and not any(any(files) for files in kinds)
+
+
 def _signs(shape: tuple[int, int] | None) -> Dataset:
     height, width = shape or (32, 32)
     if height != width:
