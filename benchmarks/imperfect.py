@@ -31,8 +31,6 @@ from nad.data.reencode import jpeg
 from nad.data.sources import Dataset
 from nad.data.splits import clean_subset
 from nad.defenses import Defense
-from nad.defenses.base import everywhere
-from nad.defenses.trained import Trained
 from nad.errors import NadError
 from nad.models import zoo
 from nad.models.checkpoints import Loaded, load
@@ -132,13 +130,6 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 
-def fitting(method: Defense, count: int) -> Defense:
-    """`method`, and every method nested in it, with a batch that so few pictures fill, as the refusal asks."""
-    return everywhere(
-        method, lambda one: {"batch": count // 2} if isinstance(one, Trained) and one.how().batch > count else {}
-    )
-
-
 def of_condition(loaded: Loaded, dataset: Dataset, condition: str, method: str, run: Run) -> dict[str, Any]:
     """What a user's purification comes to, its warnings, and the attack's success before and after."""
     held = CONDITIONS[condition](dataset.train, loaded, run)
@@ -150,9 +141,7 @@ def of_condition(loaded: Loaded, dataset: Dataset, condition: str, method: str, 
 
     terms = Terms(clean=1.0, attack=planted(loaded), budget=0, told=told)
     try:
-        (made,) = purify_checkpoint(
-            loaded, replace(dataset, train=held), [fitting(Defense.parse(method), len(held))], run, terms
-        )
+        (made,) = purify_checkpoint(loaded, replace(dataset, train=held), [Defense.parse(method)], run, terms)
     except NadError as error:
         return about | {"warnings": warnings, "refused": str(error), "run": run.describe()}
     result = made.result.to_json()

@@ -432,7 +432,7 @@ def test_few_pictures_make_smaller_batches(nad: "Nad", unsplit: Path, victim: Pa
     assert "note: 80 pictures to train on are few, so the batches of finetune are smaller" in ran.err
     assert "No search for triggers was made that can tell" in ran.out, "the report's headline"
     result = read(tmp_path / "out" / "result.json")
-    assert result["configuration"]["batch"] == 32
+    assert result["configuration"]["batch"] == 40
     assert result["evidence"]["intake"]["findings"][-1]["text"].startswith("80 pictures")
 
 

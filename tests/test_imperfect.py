@@ -10,7 +10,6 @@ import torch
 from nad.attacks import BadNets
 from nad.data.images import ImageSet
 from nad.data.synthetic import signs
-from nad.defenses import Defense
 from nad.models.checkpoints import Loaded
 from nad.runtime import Run
 
@@ -71,9 +70,3 @@ def test_shifted_pictures_are_the_same_ones_changed(made, condition):
     assert shifted.pixels.dtype == torch.uint8
     apart = (shifted.pixels.float() - clean.pixels.float()).abs().mean()
     assert 1 < apart < 80
-
-
-def test_a_batch_that_few_pictures_fill(script):
-    method = script.fitting(Defense.parse("nad-sau"), 50)
-    assert (method.how().batch, method.teacher.how().batch) == (25, 25)
-    assert script.fitting(Defense.parse("finetune"), 1000) == Defense.parse("finetune")

@@ -9,13 +9,10 @@ LEAST = 8  # images a step: statistics of BatchNorm over fewer do harm
 
 
 def batched(method: Defense, count: int) -> Defense:
-    """`method`, and every method nested in it, with its batch halved until `count` images fill two, where not one."""
+    """`method`, and every method nested in it, with half of `count` images as its batch where they do not fill one."""
 
     def change(one: Defense) -> dict[str, Any]:
-        if not isinstance(one, Trained) or (batch := one.how().batch) <= count:
-            return {}
-        while 2 * batch > count:
-            batch //= 2
-        return {"batch": batch} if batch >= LEAST else {}
+        few = isinstance(one, Trained) and one.how().batch > count >= 2 * LEAST
+        return {"batch": count // 2} if few else {}
 
     return everywhere(method, change)
