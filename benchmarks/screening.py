@@ -42,7 +42,7 @@ def main() -> None:
             sets[data] = sources.held(data, asked.data)
         found = suspect_checkpoint(loaded, sets[data], Run(), CLEAN[data])
         # The verdict is drawn anew from the classes, under whatever thresholds there are by then.
-        kept = {key: value for key, value in found.result.items() if key != "verdict"}
+        kept = {key: value for key, value in found.result.items() if key not in ("verdict", "intake")}
         write_json(asked.out / f"{name}.json", kept | {"attack": loaded.card.attack}, indent=None)
         print(f"{name} ({found.result['seconds']:.0f} s): {found.verdict.kind} {found.verdict.why}", flush=True)
 

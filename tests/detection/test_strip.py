@@ -21,6 +21,12 @@ def test_entropy_is_in_bits_and_over_the_classes():
     assert entropy(halves).item() == pytest.approx(1, abs=1e-6)
 
 
+def test_pixels_are_added_and_clipped_or_averaged():
+    one, other = torch.tensor([0.25, 0.75]), torch.tensor([0.5, 0.5])
+    assert Strip().mixed(one, other).tolist() == [0.75, 1.0]
+    assert Strip(share=0.25).mixed(one, other).tolist() == [0.4375, 0.5625]
+
+
 class Planted(nn.Module):
     """Class 1 where the last pixel is bright, even under an overlay; otherwise by the rest of the image."""
 
@@ -63,5 +69,7 @@ def test_what_is_asked_of_the_inputs():
     small = ImageSet(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), torch.arange(8) % 2, ("a", "b"))
     with pytest.raises(NadError, match="the inputs are 4x4 pixels and the clean images 8x8"):
         Strip()(Planted(), images, RUN, small)
-    with pytest.raises(NadError, match="strip: expected overlays >= 1, share and frr in"):
+    with pytest.raises(NadError, match="strip: expected overlays >= 1 and frr in"):
         Strip(frr=0.0)
+    with pytest.raises(NadError, match="strip: expected share in"):
+        Strip(share=1.0)

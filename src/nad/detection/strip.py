@@ -22,21 +22,22 @@ class Strip(Detector):
     """Flag inputs whose answers under superimposed clean images have less entropy than nearly all clean images'.
 
     Source: Gao et al., "STRIP", ACSAC 2019, Section 4: 100 overlays, a false rejection rate of 1 to 5 %. Entropy in
-    bits, over the classes. Half of the clean images set the threshold, overlays come from the other half.
+    bits, over the classes. Half of the clean images set the threshold, overlays come from the other half. Pixels are
+    added, as in the released code: a mean of both halves a trigger's contrast, and many no longer work.
     """
 
+    version = 2
     takes_inputs = True
 
     overlays: int = option(100, "clean images laid over each input")
-    share: float = option(0.5, "of the input in the mixture")
+    share: float | None = option(None, "of the input in a mean of both; none adds both, clipped at white")
     frr: float = option(0.01, "part of clean images that the threshold flags")
 
     def __post_init__(self) -> None:
-        if self.overlays < 1 or not 0 < self.share < 1 or not 0 < self.frr < 1:
-            raise NadError(
-                f"strip: expected overlays >= 1, share and frr in (0, 1), got {self.overlays}, {self.share:g} and "
-                f"{self.frr:g}"
-            )
+        if self.overlays < 1 or not 0 < self.frr < 1:
+            raise NadError(f"strip: expected overlays >= 1 and frr in (0, 1), got {self.overlays} and {self.frr:g}")
+        if self.share is not None and not 0 < self.share < 1:
+            raise NadError(f"strip: expected share in (0, 1), got {self.share:g}")
 
     def scores(self, model: nn.Module, images: ImageSet, run: Run, inputs: ImageSet | None) -> Scores:
         assert inputs is not None
@@ -66,10 +67,18 @@ class Strip(Detector):
             for x, _ in in_order(images.to(device), device, max(1, 1000 // self.overlays)):
                 rows = torch.randint(len(over), (len(x) * self.overlays,), generator=draws)
                 laid = pixels[rows.to(device)].float().div_(255)
-                mixed = self.share * x.repeat_interleave(self.overlays, 0) + (1 - self.share) * laid
-                done.append(entropy(model(mixed)).view(len(x), -1).mean(1).cpu())
+                done.append(
+                    entropy(model(self.mixed(x.repeat_interleave(self.overlays, 0), laid)))
+                    .view(len(x), -1)
+                    .mean(1)
+                    .cpu()
+                )
                 run.progress("overlaying", sum(map(len, done)), len(images), "")
         return torch.cat(done)
+
+    def mixed(self, x: Tensor, laid: Tensor) -> Tensor:
+        """Images in [0, 1] with others laid over them."""
+        return (x + laid).clamp_(max=1) if self.share is None else self.share * x + (1 - self.share) * laid
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from nad.registry import close
 from nad.report import erasing, evidence, networks, scans, speed
 from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
+from nad.report.detection import flagged
 from nad.report.imperfect import imperfect, self_labelled
 from nad.report.plots import Plot, plot
 from nad.report.rendering import UNMEASURED, choices, compared, grid_of, markdown
@@ -58,6 +59,7 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "screening": lambda store: screened(store.results / "screening"),
     "imperfect": lambda store: imperfect(store.results / "imperfect"),
     "own-labels": lambda store: self_labelled(store.results / "labelling.json"),
+    "detection": lambda store: flagged(store.results / "detection"),
     "scans": lambda store: scans.by_network(store.results / "scans"),
     "scan rates": lambda store: scans.rates(store.results / "scans"),
     "evidence": lambda store: evidence.ranges(store.results / "evidence"),
