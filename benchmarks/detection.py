@@ -2,8 +2,8 @@
 
     python benchmarks/detection.py --data DIR     # a folder with cifar10-jpeg and gtsrb32
 
-A rerun continues; one takes a minute or two on one core. STRIP gets 5 % of the training images, clean; what it flags is counted on 500
-triggered test images and 500 clean ones. The table in docs/defenses.md is drawn from the files.
+A rerun continues; one takes a minute or two on one core. STRIP gets 5 % of the training images, clean; what it flags
+is counted on 500 triggered test images and 500 clean ones. The table in docs/defenses.md is drawn from the files.
 """
 
 import argparse

@@ -21,7 +21,7 @@ def flagged(folder: Path) -> str:
         }
     )
     lines = [
-        [victim, spread(own["caught"]), spread(own["false_alarms"]), str(len(own))]
+        [str(victim), spread(own["caught"]), spread(own["false_alarms"]), str(len(own))]
         for victim, own in rates.groupby("victim", sort=False)
     ]
     return grid_of(["victim", "triggered pictures flagged, %", "clean pictures flagged, %", "n"], lines)
