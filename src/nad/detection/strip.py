@@ -23,7 +23,7 @@ class Strip(Detector):
 
     Source: Gao et al., "STRIP", ACSAC 2019, Section 4: 100 overlays, a false rejection rate of 1 to 5 %. Entropy in
     bits, over the classes. Half of the clean images set the threshold, overlays come from the other half. Pixels are
-    added, as in the released code: a mean of both halves a trigger's contrast, and many no longer work.
+    added, as in the released code; a mean of both halves a trigger's contrast.
     """
 
     version = 2
@@ -67,12 +67,8 @@ class Strip(Detector):
             for x, _ in in_order(images.to(device), device, max(1, 1000 // self.overlays)):
                 rows = torch.randint(len(over), (len(x) * self.overlays,), generator=draws)
                 laid = pixels[rows.to(device)].float().div_(255)
-                done.append(
-                    entropy(model(self.mixed(x.repeat_interleave(self.overlays, 0), laid)))
-                    .view(len(x), -1)
-                    .mean(1)
-                    .cpu()
-                )
+                mixed = self.mixed(x.repeat_interleave(self.overlays, 0), laid)
+                done.append(entropy(model(mixed)).view(len(x), -1).mean(1).cpu())
                 run.progress("overlaying", sum(map(len, done)), len(images), "")
         return torch.cat(done)
 
