@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,16 +92,14 @@ def purify(
         methods += [Oracle(attack=attack_on(loaded, oracle, "--oracle"))] if oracle else []
         results: list[dict[str, Any]] = []
 
-        def told(found: Intake) -> None:
-            say(loaded)
-            console.findings([(one.level, one.text) for one in found.findings])
-
         def write(made: Made) -> None:
             place = folder / f"{len(results) + 1}-{made.result.configuration['name']}" if several else folder
             place.mkdir(exist_ok=True)
             results.append(made.write(place, format, loaded) | ({"folder": place.name} if several else {}))
 
-        terms = pipeline.Terms(clean=clean, attack=judged, reactivate=reactivate, budget=budget, told=told)
+        terms = pipeline.Terms(
+            clean=clean, attack=judged, reactivate=reactivate, budget=budget, told=partial(say_found, loaded)
+        )
         made = pipeline.purify_checkpoint(loaded, dataset, methods, run, terms, write)
         if several:
             results = dossier.compared(results, allowed)
@@ -130,6 +129,12 @@ def _unbounded(made: Made, allowed: float) -> Iterator[str]:
 def say(loaded: Loaded) -> None:
     for note in loaded.notes:
         console.say(note)
+
+
+def say_found(loaded: Loaded, found: Intake) -> None:
+    """What is known of a network, and what was found of it and the images before anything else."""
+    say(loaded)
+    console.findings([(one.level, one.text) for one in found.findings])
 
 
 def _tell(made: Sequence[Made]) -> None:

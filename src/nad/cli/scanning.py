@@ -1,16 +1,17 @@
 """The command that looks for a backdoor: scan."""
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from nad import console, pipeline
 from nad.cli.app import Data, How, Labelled, apart, app, flag
-from nad.cli.erasing import say
+from nad.cli.erasing import say, say_found
 from nad.detection import Detector
 from nad.errors import NadError
 from nad.models.files import located
-from nad.pipeline import BUDGET, Intake, attack_on
+from nad.pipeline import BUDGET, attack_on
 from nad.results import dumps, new_folder
 from nad.verdict import Kind
 
@@ -81,12 +82,7 @@ def _verdict(
         apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) if out else nullcontext() as folder:
         loaded, dataset = network.read(checkpoint, data, run)
-
-        def told(read: Intake) -> None:
-            say(loaded)
-            console.findings([(one.level, one.text) for one in read.findings])
-
-        found = pipeline.suspect_checkpoint(loaded, dataset, run, *terms, told)
+        found = pipeline.suspect_checkpoint(loaded, dataset, run, *terms, partial(say_found, loaded))
         if folder:
             found.write(folder)
     if how.json:
