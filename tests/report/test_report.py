@@ -322,6 +322,22 @@ def test_a_difference_from_the_control_can_be_cited(tmp_path):
     assert pages.checked("-20.0<!-- = defenses nad-paper against finetune-paper asr -->", store) == []
     with pytest.raises(NadError, match="no number is called"):
         pages.checked("1<!-- = defenses nad against finetune-paper asr -->", store)
+    with pytest.raises(NadError, match="no number is called"):
+        pages.checked("1<!-- = defenses nad-paper against finetune-paper asr middle -->", store)
+
+
+def test_the_ends_of_the_interval_of_a_difference_can_be_cited(tmp_path):
+    store = pages.Store(tmp_path, tmp_path / "zoo")
+    for seed, asr in enumerate((0.1, 0.2)):  # 20 and 10 points less: Student's t with one degree of freedom is 12.706
+        for label, method, left in (
+            ("nad-paper", NAD_PAPER, asr),
+            ("finetune-paper", "finetune:recipe=paper,lr=0.1", 0.3),
+        ):
+            write(tmp_path / "erasures", "badnets-cifar10", label, seed, left, notes={"asked": method})
+    cited = "defenses nad-paper against finetune-paper asr"
+    assert pages.checked(f"-15.0<!-- = {cited} -->", store) == []
+    assert pages.checked(f"-78.5<!-- = {cited} low --> to +48.5<!-- = {cited} high -->", store) == []
+    assert len(pages.checked(f"+48.5<!-- = {cited} low -->", store)) == 1
 
 
 @pytest.mark.parametrize("reference", ["nowhere", "defenses clp nobody asr", "a b c d e"])

@@ -4,7 +4,8 @@
 show of it: `defenses asr`, `defenses compared`, `defenses summary`, or `defenses plot`, a picture beside the page. A
 number in prose is followed by where it is from, `93.58<!-- = refool-gtsrb asr -->`,
 `2.31<!-- = defenses nad badnets-cifar10 asr -->` (`mean` for all victims) or
-`-1.20<!-- = table1 nad against finetune-0.02 asr -->`, and `checked` finds those that are no longer true.
+`-1.20<!-- = table1 nad against finetune-0.02 asr -->` (`low` and `high` after it for the ends of its interval), and
+`checked` finds those that are no longer true.
 """
 
 import re
@@ -138,11 +139,15 @@ def _value(words: list[str], store: Store) -> float:
     match words:
         case [network, metric]:
             return networks.measured(store.zoo / network, metric)
-        case [grid, method, "against", control, metric] if grid in grids.names():
+        case [grid, method, "against", control, metric, *end] if grid in grids.names() and end in (
+            [],
+            ["low"],
+            ["high"],
+        ):
             found = comparisons(grids.planned(grid), store.erasures, grids.layout(grid), [metric])
             for one in found:
                 if (one.method, one.control) == (method, control):
-                    return one.difference
+                    return float(getattr(one, end[0] if end else "difference"))
         case [grid, row, column, metric] if grid in grids.names() and metric in METRICS | EXTRA:
             made = table(grids.planned(grid), store.erasures, metric, grids.layout(grid))
             means = {victim: entry.mean for victim, entry in made.entries.get(row, {}).items()}
