@@ -387,16 +387,18 @@ def test_a_clean_fraction_that_is_no_number(refused: Refused) -> None:
     refused(PURIFY.replace("0.5", "half"), "--clean", '"half"')
 
 
-@pytest.mark.parametrize("method", ["finetune", "nad", "nad:lr=0.01,beta=1", "nad:lr=0.01,beta=0", "scratch"])
-def test_too_few_images_for_the_batch(refused: Refused, method: str) -> None:
-    line = PURIFY.replace("0.5", "0.05").replace(FAST, method)
+@pytest.mark.parametrize(
+    "method", ["finetune", "nad", "nad:lr=0.01,beta=1", "nad:lr=0.01,beta=0", "scratch", "nad-sau"]
+)
+def test_too_few_images_for_a_step(refused: Refused, method: str) -> None:
+    line = PURIFY.replace("0.5", "0.025").replace(FAST, method)
     name = method.partition(":")[0]
-    refused(line, "13 clean images are fewer than one batch of 64", f"a smaller one, {name}:batch=6")
+    refused(line, f"{name}: 6 clean images to train on are fewer than the 8 of the smallest", f"set {name}:batch=6")
 
 
 def test_too_few_images_to_choose_with(refused: Refused) -> None:
     line = PURIFY.replace("0.5", "0.01").replace(FAST, "nad:batch=2")
-    refused(line, "choosing needs at least 2 clean images of every class", "set what is auto yourself")
+    refused(line, "choosing needs a class with at least 2 clean images", "set what is chosen yourself")
 
 
 def test_a_folder_without_splits_takes_no_clean_fraction(refused: Refused) -> None:

@@ -205,7 +205,7 @@ def raw(text: str) -> None:
 def curve_lines(notes: dict[str, Any]) -> list[str]:
     """The warnings and choices among a result's notes, in words."""
     lines = []
-    for key in ("trigger", "eps", "ratio", "pruning", "t", "alpha", "lr", "beta", "epochs"):
+    for key in ("trigger", "eps", "ratio", "pruning", "t", "alpha", "lr", "beta", "epochs", "fallback"):
         note = notes.get(key) or {}
         if "chosen" in note:
             on = f" on {note['held_out']} held-out images" if "held_out" in note else ""

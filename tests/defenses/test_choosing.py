@@ -103,14 +103,21 @@ def test_few_images_are_held_out_in_five_folds_and_many_once():
         assert min(fold.held.counts()) > 0
 
 
-def test_a_class_with_one_image_cannot_be_held_out():
-    lonely = images(41).subset(torch.tensor([0, 1, 2, 3, 4, 5, 6]))
-    with pytest.raises(NadError, match="at least 2 clean images of every class"):
-        folds(lonely, 0.2, Run())
+def test_an_image_that_is_alone_in_its_class_is_trained_on_and_never_held_out():
+    lonely = images(41).subset(torch.tensor([0, 1, 2, 3, 4, 5, 6]))  # class 3 has one
+    parts = folds(lonely, 0.2, Run())
+    assert [len(fold.held) for fold in parts] == [2, 1, 1, 1, 1], "six images, dealt out evenly"
+    assert all(fold.kept.counts()[3] == 1 and min(fold.kept.counts()) > 0 for fold in parts)
 
 
-def test_no_more_folds_than_the_smallest_class_has_images():
-    three = images(43).subset(torch.tensor([i for i in range(43) if i % 4 or i < 12]))  # class 0 has three
-    parts = folds(three, 0.2, Run())
-    assert len(parts) == 3
-    assert all(min(fold.held.counts()) > 0 and min(fold.kept.counts()) > 0 for fold in parts)
+def test_there_is_nothing_to_hold_out_where_every_image_is_alone():
+    with pytest.raises(NadError, match="choosing needs a class with at least 2 clean images; add images, or set"):
+        folds(images(4), 0.2, Run())
+
+
+def test_no_fold_is_empty_and_none_takes_all_of_a_class():
+    two = images(43).subset(torch.arange(8))  # two of each of four classes
+    parts = folds(two, 0.2, Run())
+    assert [len(fold.held) for fold in parts] == [2, 2, 2, 1, 1]
+    assert all(min(fold.kept.counts()) > 0 for fold in parts)
+    assert len(folds(images(43).subset(torch.tensor([0, 4, 1])), 0.2, Run())) == 2, "no more than can be held out"

@@ -12,7 +12,9 @@ from nad.attention import distances, distillation_loss, normalised_difference, r
 from nad.data.images import ImageSet
 from nad.data.synthetic import signs
 from nad.defenses import DEFENSES, NAD, Finetune, Scratch
+from nad.defenses.choosing import folds
 from nad.defenses.distillation import Lesson, Taps, base_betas, find_taps, softened_divergence
+from nad.defenses.nad_sau import judging
 from nad.errors import NadError
 from nad.models.card import Card
 from nad.models.checkpoints import save
@@ -223,9 +225,48 @@ def test_the_recommended_composition_has_a_name():
     student = "start=teacher,strength=3,lr=0.01,epochs=20,batch=128,schedule=cosine,rho=1"
     teacher = "sau:batch=64,weight=1,eps=0.4,stride=0.4,lr=0.02"
     whole = quick(f"nad:teacher=({teacher}),{student}").configuration()
-    assert quick("nad-sau").configuration() == whole | {"name": "nad-sau"}
+    assert quick("nad-sau:fallback=none").configuration() == whole | {"name": "nad-sau"}
     assert not quick("nad-sau").chooses_beta
     assert not quick("nad-sau").chooses_lr
+
+
+@pytest.fixture(scope="module")
+def learned(images):
+    return quick("finetune:lr=0.1,epochs=30,batch=16")(create("wrn-10-1", 12), images, RUN).model
+
+
+WRECKING = "nad-sau:teacher=(finetune:lr=50,epochs=2),strength=0,epochs=2,batch=16,lr=0.01"
+
+
+@pytest.mark.parametrize(
+    ("spec", "chosen", "tried"),
+    [
+        (f"{WRECKING},fallback=(finetune:lr=1e-6,epochs=1)", "the fallback", 2),
+        (f"{WRECKING},fallback=(finetune:lr=50,epochs=1)", "the fallback", 2),
+        (f"{WRECKING},fallback=(finetune:lr=1e-6,epochs=1),max_drop=0.99", "the teacher", 1),
+    ],
+)
+def test_a_teacher_that_costs_too_much_on_held_out_images_gives_way_to_the_fallback(
+    learned, images, spec, chosen, tried
+):
+    outcome = quick(spec)(learned, images, RUN)
+    note = outcome.notes["fallback"]
+    assert (note["chosen"], len(note["curve"])) == (chosen, tried)
+    assert note["held_out"] == len(images), (
+        "96 images are fewer than are enough to judge by, so all five folds are used"
+    )
+    assert outcome.method.fallback is None, "what was run chooses nothing any more"
+    taken = quick(spec).fallback if chosen == "the fallback" else quick(spec).teacher
+    assert outcome.method.teacher == taken
+    assert ("warning" in note) == ("lr=50,epochs=1" in spec)
+    again = outcome.method(learned, images, RUN)
+    assert torch.equal(weights(again.model), weights(outcome.model))
+
+
+def test_no_more_folds_are_trained_on_than_judge():
+    many = signs("train", 600, size=32)
+    assert [len(fold.held) for fold in judging(folds(many, 0.2, RUN))] == [120]
+    assert sum(len(fold.held) for fold in judging(folds(many.subset(torch.arange(300)), 0.2, RUN))) == 120
 
 
 def test_a_nested_teacher_inherits_what_it_leaves_open(model, images):
@@ -316,7 +357,6 @@ def test_the_teacher_never_sees_what_nad_holds_out_while_it_chooses(model, image
         ("nad:strength=-1", "nad: expected strength >= 0, got -1"),
         ("nad:teacher_model=wrn-16-2", "teacher_model needs teacher_checkpoint=FILE or teacher=scratch"),
         ("nad:beta=1,stages=block9", "block9"),
-        ("nad:beta=1,batch=512", "96 clean images are fewer than one batch of 512"),
         ("nad:max_drop=1.5", r"expected max_drop in \[0, 1\)"),
         ("nad:teacher=badnets", "unknown defense 'badnets'"),
     ],

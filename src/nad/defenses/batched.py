@@ -3,16 +3,19 @@
 from typing import Any
 
 from nad.defenses.base import Defense, everywhere
-from nad.defenses.trained import Trained
-
-LEAST = 8  # images a step: statistics of BatchNorm over fewer do harm
+from nad.defenses.trained import LEAST, Trained
 
 
 def batched(method: Defense, count: int) -> Defense:
-    """`method`, and every method nested in it, with half of `count` images as its batch where they do not fill one."""
+    """`method`, and every method nested in it, with all of `count` images as its batch where they would fill only one.
+
+    It takes twice as many epochs then, which is as many steps as it would with two batches. Halves as batches do harm:
+    docs/practitioner.md has what that cost. A choice on a part of the images takes the same steps, in smaller batches.
+    """
 
     def change(one: Defense) -> dict[str, Any]:
-        few = isinstance(one, Trained) and one.how().batch > count >= 2 * LEAST
-        return {"batch": count // 2} if few else {}
+        if not isinstance(one, Trained) or not LEAST <= count < one.how().batch:
+            return {}
+        return {"batch": count, "epochs": 2 * one.how().epochs} | ({"until": 2 * one.until} if one.until else {})
 
     return everywhere(method, change)

@@ -36,28 +36,33 @@ class Fold:
 def folds(images: ImageSet, fraction: float, run: Run, count: int | None = None) -> list[Fold]:
     """Held-out parts, stratified: one of `fraction` of the images, or five folds where the images are few.
 
+    An image that is alone in its class is trained on in every fold, and judged in none.
+
     Raises:
-        NadError: too few images to hold out one of each class.
+        NadError: no class has two images.
     """
-    count = count or (FOLDS if len(images) < SMALL else 1)
-    least = min(images.counts())
-    if least < 2:
+    if max(images.counts()) < 2:
         raise NadError(
-            "choosing needs at least 2 clean images of every class; add images, or set what is auto yourself so "
-            "that nothing is chosen"
+            "choosing needs a class with at least 2 clean images; add images, or set what is chosen yourself so "
+            "that nothing is"
         )
-    count = min(count, least)  # else a part would hold no image of the smallest class
+    count = count or (FOLDS if len(images) < SMALL else 1)
     if count == 1:
         kept, held = hold_out(images.labels, fraction, run.seed, "hold-out")
         return [Fold(images.subset(kept), images.subset(held))]
-    part = torch.empty(len(images), dtype=torch.int64)
-    generator = run.generator("folds")
+    part = torch.full((len(images),), -1)
+    generator, dealt = run.generator("folds"), 0
     for label in images.labels.unique():
         rows = (images.labels == label).nonzero().flatten()
         rows = rows[torch.randperm(len(rows), generator=generator)]
-        part[rows] = torch.arange(len(rows)) % count
+        if len(rows) > 1:
+            part[rows] = (dealt + torch.arange(len(rows))) % count  # on from the last class, so that parts are even
+            dealt += len(rows)
     everything = torch.arange(len(images))
-    return [Fold(images.subset(everything[part != k]), images.subset(everything[part == k])) for k in range(count)]
+    return [
+        Fold(images.subset(everything[part != k]), images.subset(everything[part == k]))
+        for k in range(min(count, dealt))
+    ]
 
 
 def shortfall(reference: Tensor, trial: Tensor, max_drop: float, paired: bool) -> bool:

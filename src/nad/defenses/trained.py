@@ -10,6 +10,7 @@ from nad.registry import option
 from nad.training import RECIPES, Recipe, Schedule, adjusted
 
 DEFAULT_RECIPE = "recommended"
+LEAST = 8  # images a step, where its batch is not filled: statistics of BatchNorm over fewer do harm
 INHERITED = ("recipe", "epochs", "augment", "batch", "schedule", "max_drop")
 
 
@@ -63,11 +64,12 @@ class Trained(Judged):
         return replace(self, **{k: getattr(parent, k) for k in INHERITED if getattr(self, k) is None})
 
     def enough(self, images: ImageSet) -> None:
-        """Refuse fewer images than fill one batch."""
-        if len(images) < self.how().batch:
+        """Refuse fewer images than a step can do with."""
+        least = min(self.how().batch, LEAST)
+        if len(images) < least:
             raise NadError(
-                f"{self.spec_name}: {len(images)} clean images are fewer than one batch of {self.how().batch}; "
-                f"add images or set a smaller one, {self.spec_name}:batch={max(len(images) // 2, 2)}"
+                f"{self.spec_name}: {len(images)} clean images to train on are fewer than the {least} of the smallest "
+                f"batch; add images, or set {self.spec_name}:batch={max(len(images), 2)} and expect harm"
             )
 
 

@@ -76,7 +76,8 @@ def _choices(notes: dict[str, Any]) -> str:
     for key, note in notes.items():
         if isinstance(note, dict) and "chosen" in note and "curve" in note:
             drops = [point["drop"] for point in note["curve"] if point["setting"] == note["chosen"]]
-            words.append(f"{key} {note['chosen']:g} (held-out drop {100 * drops[0]:.1f})")
+            chosen = note["chosen"] if isinstance(note["chosen"], str) else f"{note['chosen']:g}"
+            words.append(f"{key} {chosen} (held-out drop {100 * drops[0]:.1f})")
     return "; ".join(words)
 
 
