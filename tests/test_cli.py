@@ -425,14 +425,16 @@ def _watched(erase: Any, given: list[ImageSet]) -> Any:
     return watched
 
 
-def test_few_pictures_make_smaller_batches(nad: "Nad", unsplit: Path, victim: Path, tmp_path: Path) -> None:
+def test_few_pictures_are_one_batch(nad: "Nad", unsplit: Path, victim: Path, tmp_path: Path) -> None:
     how = ("--data", unsplit, "--budget", 0, "--method", "finetune:lr=0.01,epochs=1,batch=128")
     ran = nad("purify", victim, *how, "--out", tmp_path / "out")
     assert ran.code == 0, ran.err
-    assert "note: 80 pictures to train on are few, so the batches of finetune are smaller" in ran.err
+    assert (
+        "note: 80 pictures to train on are few: all of them are one batch of finetune, for twice the epochs" in ran.err
+    )
     assert "No search for triggers was made that can tell" in ran.out, "the report's headline"
     result = read(tmp_path / "out" / "result.json")
-    assert result["configuration"]["batch"] == 40
+    assert (result["configuration"]["batch"], result["configuration"]["epochs"]) == (80, 2)
     assert result["evidence"]["intake"]["findings"][-1]["text"].startswith("80 pictures")
 
 

@@ -9,8 +9,8 @@ from nad.defenses.trained import LEAST, Trained
 def batched(method: Defense, count: int) -> Defense:
     """`method`, and every method nested in it, with all of `count` images as its batch where they would fill only one.
 
-    It takes twice as many epochs then, which is as many steps as it would with two batches. Halves as batches do harm:
-    docs/practitioner.md has what that cost. A choice on a part of the images takes the same steps, in smaller batches.
+    It takes twice as many epochs then, which is as many steps as with two batches: those, of half the images each, do
+    harm through the statistics of BatchNorm. A choice on a part of the images takes as many steps too.
     """
 
     def change(one: Defense) -> dict[str, Any]:

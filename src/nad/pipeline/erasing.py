@@ -134,9 +134,12 @@ def purify_checkpoint(
 
 
 def _batches(methods: Sequence[Defense], count: int) -> list[str]:
-    """What to tell of methods whose batch is made smaller."""
+    """What to tell of methods whose batch is all there is."""
     changed = [one.spec_name for one in methods if batched(one, count) != one]
-    return [f"{count} pictures to train on are few, so the batches of {', '.join(changed)} are smaller"] * bool(changed)
+    few = (
+        f"{count} pictures to train on are few: all of them are one batch of {', '.join(changed)}, for twice the epochs"
+    )
+    return [few] * bool(changed)
 
 
 def _purified(
