@@ -263,6 +263,14 @@ def test_a_teacher_that_costs_too_much_on_held_out_images_gives_way_to_the_fallb
     assert torch.equal(weights(again.model), weights(outcome.model))
 
 
+def test_what_the_student_forgets_without_a_teacher_is_not_held_against_one(learned, images):
+    how = "strength=0,epochs=2,batch=16,lr=3,max_drop=0.2"
+    same = "finetune:lr=1e-6,epochs=1"
+    note = quick(f"nad-sau:teacher=({same}),fallback=({same}),{how}")(learned, images, RUN).notes["fallback"]
+    assert note["given_accuracy"] - note["control_accuracy"] > 0.2
+    assert (note["reference_accuracy"], note["chosen"]) == (note["control_accuracy"], "the teacher")
+
+
 def test_no_more_folds_are_trained_on_than_judge():
     many = signs("train", 600, size=32)
     assert [len(fold.held) for fold in judging(folds(many, 0.2, RUN))] == [120]
