@@ -146,7 +146,7 @@ def of_condition(loaded: Loaded, dataset: Dataset, condition: str, method: str, 
         return about | {"warnings": warnings, "refused": str(error), "run": run.describe()}
     result = made.result.to_json()
     kept = ("method", "run", "versions", "before", "after", "seconds")
-    return about | {"warnings": warnings} | {key: result[key] for key in kept}
+    return about | {"warnings": warnings, "resolved": result["notes"]["resolved"]} | {key: result[key] for key in kept}
 
 
 def main() -> None:
