@@ -13,14 +13,15 @@ def answers(right: int, n: int = 100) -> torch.Tensor:
     return torch.arange(n) < right
 
 
-def choose(rights: list[int], max_drop: float, reference: int = 90, paired: bool = False):
+def choose(rights: list[int], max_drop: float, given: int = 90, control: int | None = None, **how):
     tried = []
 
     def trial(setting: int):
         tried.append(setting)
         return answers(rights[setting]), {"note": setting}
 
-    chosen, note = most_aggressive(range(len(rights)), trial, answers(reference), max_drop, paired)
+    mildest = None if control is None else answers(control)
+    chosen, note = most_aggressive(range(len(rights)), trial, answers(given), max_drop, control=mildest, **how)
     return chosen, note, tried
 
 
@@ -52,6 +53,32 @@ def test_everything_fits_says_that_the_list_may_end_too_early():
     chosen, note, _ = choose([90, 90, 90], 0.03)
     assert chosen == 2
     assert "most aggressive setting was accepted" in note["warning"]
+
+
+def test_downwards_the_first_that_fits_ends_the_search():
+    chosen, note, tried = choose([90, 88, 70], 0.03, downwards=True)
+    assert (chosen, tried) == (1, [2, 1])
+    assert "warning" not in note, "nothing beyond the list is asked for"
+    assert choose([90, 88, 89], 0.03, downwards=True)[2] == [2]
+    chosen, note, tried = choose([80, 70, 60, 50], 0.03, downwards=True)
+    assert (chosen, tried) == (0, [3, 2, 1, 0]), "patience is not for this order"
+    assert "the gentlest was taken" in note["warning"]
+
+
+def test_what_the_mildest_training_forgets_is_not_held_against_a_setting():
+    rights = [84, 82, 80, 70, 70]
+    assert choose(rights, 0.03)[0] == 0, "compared with the network alone nothing fits"
+    chosen, note, _ = choose(rights, 0.03, control=84)
+    assert chosen == 1
+    assert (note["reference_accuracy"], note["given_accuracy"], note["control_accuracy"]) == (0.84, 0.9, 0.84)
+    assert note["curve"][1]["drop"] == pytest.approx(0.02)
+    assert "training alone costs 6.0% on the images it held out" in note["warning"]
+
+
+def test_training_that_gains_makes_the_choice_no_stricter():
+    chosen, note, _ = choose([95, 88, 80, 80], 0.03, control=95)
+    assert (chosen, note["reference_accuracy"]) == (1, 0.9)
+    assert "warning" not in note
 
 
 def test_the_paired_test_allows_what_noise_explains():

@@ -8,10 +8,13 @@ from torch.nn import functional as F
 
 from nad.data.images import ImageSet
 from nad.defenses import DEFENSES, mesa
+from nad.defenses.choosing import right
+from nad.defenses.finetune import RATES
 from nad.errors import NadError
 from nad.models.create import create
 from nad.runtime import Run
 from nad.seeding import derive
+from nad.training import fit
 
 RUN = Run(seed=3, device="cpu", precision="fp32")
 
@@ -165,6 +168,33 @@ def test_options_out_of_range(spec, message):
 def test_what_draws_in_every_pass_takes_no_sharpness(name):
     with pytest.raises(NadError, match=f"{name} has no option 'rho'"):
         DEFENSES.create(f"{name}:rho=1")
+
+
+@pytest.mark.parametrize(
+    ("method", "trainings"), [("finetune:lr=auto", 5), ("ft-sam:lr=auto", 5), ("mixup:lr=auto", 6)]
+)
+def test_a_rate_is_judged_against_the_given_network_or_the_mildest_training(
+    model, images, monkeypatch, method, trainings
+):
+    fitted = []
+    monkeypatch.setattr("nad.defenses.finetune.fit", lambda *args: fitted.append((args[2].lr, args[6])) or fit(*args))
+    how = "epochs=1,batch=16,folds=1,max_drop=0.9"
+    note = DEFENSES.create(f"{method},{how}")(model, images, RUN).notes["lr"]
+    assert len(note["curve"]) == 5
+    assert len(fitted) == trainings + 1, "the control is a training of its own only where no trial is the same"
+    mildest = method.split(":")[0].replace("mixup", "finetune")
+    assert (RATES[0], mildest) in fitted
+    control = DEFENSES.create(f"{mildest}:lr={RATES[0]},{how}")
+    (fold,) = control.held_out(images, RUN)
+    net = control(model, fold.kept, RUN).model
+    assert note["control_accuracy"] == right(net, [fold.held], RUN).double().mean().item()
+    assert note["reference_accuracy"] == min(note["given_accuracy"], note["control_accuracy"])
+
+
+def test_the_rule_is_part_of_what_chooses_and_of_nothing_else():
+    assert DEFENSES.create("finetune:lr=auto").configuration()["rule"] == 2
+    assert DEFENSES.create("fst:alpha=auto").configuration()["rule"] == 2
+    assert "rule" not in DEFENSES.create("finetune:lr=0.1").configuration()
 
 
 def test_what_cannot_be_chosen_is_refused():

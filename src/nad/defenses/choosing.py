@@ -86,42 +86,59 @@ def shortfall(reference: Tensor, trial: Tensor, max_drop: float, paired: bool) -
 def most_aggressive(
     settings: Sequence[Setting],
     trial: Callable[[Setting], tuple[Tensor, dict[str, Any]]],
-    reference: Tensor,
+    given: Tensor,
     max_drop: float,
+    *,
+    control: Tensor | None = None,
     paired: bool = False,
+    downwards: bool = False,
 ) -> tuple[Setting, dict[str, Any]]:
     """The most aggressive of `settings` (from gentle to aggressive) whose held-out drop stays within `max_drop`.
 
     Args:
         trial: trains with a setting; gives which held-out images are answered right, and what to record.
-        reference: the same for the network to compare with.
+        given: the same for the network as it came.
+        control: the same for the mildest training on the kept images, where the settings train. Whichever of the two is
+            worse is compared with: images that the network was trained on it forgets in part in any training that holds
+            them out, new ones not, and what every setting costs cannot tell between them.
+        downwards: begin with the most aggressive and take the first that fits.
 
     Returns:
         The setting (the gentlest if none fits) and the whole curve with a warning where there is one.
     """
+    reference = given if control is None else min(given, control, key=lambda answers: int(answers.sum()))
     curve, best, rejected = [], None, 0
-    for setting in settings:
+    for setting in reversed(settings) if downwards else settings:
         right, record = trial(setting)
         accepted = not shortfall(reference, right, max_drop, paired)
-        drop = (reference.double().mean() - right.double().mean()).item()
-        curve.append(
-            {"setting": setting, "accuracy": right.double().mean().item(), "drop": drop, "accepted": accepted} | record
-        )
+        drop = _share(reference) - _share(right)
+        curve.append({"setting": setting, "accuracy": _share(right), "drop": drop, "accepted": accepted} | record)
         best, rejected = (setting, 0) if accepted else (best, rejected + 1)
-        if rejected == PATIENCE:
+        if (accepted and downwards) or (rejected == PATIENCE and not downwards):
             break
     note: dict[str, Any] = {
         "chosen": settings[0] if best is None else best,
         "max_drop": max_drop,
         "held_out": len(reference),
-        "reference_accuracy": reference.double().mean().item(),
-        "curve": curve,
+        "reference_accuracy": _share(reference),
     }
+    if control is not None:
+        note |= {"given_accuracy": _share(given), "control_accuracy": _share(control)}
+    note["curve"] = curve
     if best is None:
         note["warning"] = f"no setting keeps the held-out drop within {max_drop:.1%}; the gentlest was taken"
-    elif not any(not c["accepted"] for c in curve):
+    elif not downwards and all(c["accepted"] for c in curve):
         note["warning"] = "even the most aggressive setting was accepted; the list may end too early"
+    elif control is not None and shortfall(given, control, max_drop, paired):
+        note["warning"] = (
+            f"the mildest training alone costs {_share(given) - _share(control):.1%} on the images it held out, and "
+            "the choice is judged by that: they are too few, or the network was trained on them"
+        )
     return note["chosen"], note
+
+
+def _share(answers: Tensor) -> float:
+    return answers.double().mean().item()
 
 
 def early_stop(accuracies: Sequence[float], held: int, patience: int = 2, min_delta: float = 0.005) -> tuple[bool, int]:

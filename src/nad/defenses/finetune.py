@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, Self
 
 import torch
@@ -33,6 +34,16 @@ class Tuned(Trained):
         """What `lr=auto` chooses from, from gentle to aggressive."""
         return RATES
 
+    def configuration(self) -> dict[str, Any]:
+        """With the version of the rule where it decides something."""
+        decides = self.chooses_lr or "auto" in vars(self).values()
+        return super().configuration() | ({"rule": 2} if decides else {})
+
+    @property
+    def mildest(self) -> "Tuned":
+        """Training that does as little as training can: what it forgets is not held against a choice."""
+        return Finetune(lr=RATES[0]).inheriting(self)
+
     def step(self, model: nn.Module, run: Run) -> Step:
         """The loss of a batch; called once for each training, so that what it draws starts anew."""
         raise NotImplementedError
@@ -61,20 +72,24 @@ class Tuned(Trained):
     ) -> tuple[Self, dict[str, Any]]:
         """With the most aggressive of `settings`, from gentle to aggressive, for an option; and how that was found."""
 
-        def trial(setting: float) -> tuple[Tensor, dict[str, Any]]:
-            changes: dict[str, Any] = {name: setting}
-            candidate = replace(self, **changes)
+        @cache
+        def trial(method: Tuned) -> tuple[Tensor, dict[str, Any]]:
             answers, losses = [], []
             for fold in parts:
                 net = working_copy(model)
-                losses.append(candidate.trained(net, fold.kept, run)[-1]["loss"])
+                losses.append(method.trained(net, fold.kept, run)[-1]["loss"])
                 answers.append(right(net, [fold.held], run))
             return torch.cat(answers), {"loss": sum(losses) / len(losses)}
 
-        reference = right(model, [fold.held for fold in parts], run)
-        setting, note = most_aggressive(settings, trial, reference, self.allowed_drop)
-        changes: dict[str, Any] = {name: setting}
-        return replace(self, **changes), note
+        candidates = {setting: replace(self, **dict[str, Any]({name: setting})) for setting in settings}
+        setting, note = most_aggressive(
+            settings,
+            lambda one: trial(candidates[one]),
+            right(model, [fold.held for fold in parts], run),
+            self.allowed_drop,
+            control=trial(self.mildest)[0],
+        )
+        return candidates[setting], note
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         return Outcome(model, self, self.trained(model, images, run))
@@ -97,6 +112,10 @@ class Finetune(Tuned, Sharpened):
         super().__post_init__()
         if not 0 <= self.smoothing < 1:
             raise NadError(f"{self.spec_name}: expected smoothing in [0, 1), got {self.smoothing:g}")
+
+    @property
+    def mildest(self) -> Tuned:
+        return replace(self, lr=RATES[0])
 
     def step(self, model: nn.Module, run: Run) -> Step:
         def smoothed(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:

@@ -141,14 +141,9 @@ class NAD(Taught):
                 k: sum(e[k] for e in ends) / len(ends) for k in ends[0] if k[:2] in ("ce", "d_")
             }
 
-        given, (tuned, _) = right(casts[0].given, [fold.held for fold in parts], run), trial(0.0)
-        reference = min(given, tuned, key=lambda answers: int(answers.sum()))
-        multiplier, note = most_aggressive(MULTIPLIERS, trial, reference, self.allowed_drop, paired=True)
-        note |= {
-            "base": base,
-            "given_accuracy": given.double().mean().item(),
-            "control_accuracy": tuned.double().mean().item(),
-        }
+        given, (control, _) = right(casts[0].given, [fold.held for fold in parts], run), trial(0.0)
+        multiplier, note = most_aggressive(MULTIPLIERS, trial, given, self.allowed_drop, control=control, paired=True)
+        note["base"] = base
         fitting = [c for c in note["curve"] if c["accepted"]] or note[
             "curve"
         ]  # a wrecked network is far from any teacher

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Defense
-from nad.defenses.choosing import Fold, right, shortfall
+from nad.defenses.choosing import Fold, most_aggressive, right
 from nad.defenses.nad import NAD
 from nad.defenses.sau import SAU
 from nad.registry import option
@@ -61,42 +61,25 @@ class NADSAU(NAD):
     def bearable(self, fallback: Defense, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         """With the teacher, or else the fallback, whose student keeps its held-out drop within `max_drop`; the curve.
 
-        The teacher, which erases more, is tried first, so that in the usual case one trial decides. It is compared with
-        the given network or with the same student without a teacher, whichever is worse: images that the network was
-        trained on it forgets in part in any training that holds them out, and new ones not.
+        The teacher, which erases more, is tried first, so that in the usual case one trial decides; the control is the
+        same student without a teacher.
         """
         parts = judging(self.held_out(images, run))
 
-        def trial(method: Self) -> Tensor:
+        def answers(method: Self) -> Tensor:
             return torch.cat([right(method(model, fold.kept, run).model, [fold.held], run) for fold in parts])
 
-        first, second = replace(self, fallback=None), replace(self, teacher=fallback, fallback=None)
-        given = right(model, [fold.held for fold in parts], run)
-        control = trial(replace(first, teacher="given", start=None, strength=None, beta=(0.0,)))
-        reference = min(given, control, key=lambda answers: int(answers.sum()))
-        curve: list[dict[str, Any]] = []
-        for setting, method in (("the teacher", first), ("the fallback", second)):
-            answers = trial(method)
-            accuracy = answers.double().mean().item()
-            accepted = not shortfall(reference, answers, self.allowed_drop, paired=False)
-            drop = reference.double().mean().item() - accuracy
-            curve.append({"setting": setting, "accuracy": accuracy, "drop": drop, "accepted": accepted})
-            if accepted:
-                break
-        note = {
-            "chosen": setting,
-            "max_drop": self.allowed_drop,
-            "held_out": len(reference),
-            "reference_accuracy": reference.double().mean().item(),
-            "given_accuracy": given.double().mean().item(),
-            "control_accuracy": control.double().mean().item(),
-            "curve": curve,
-        }
-        if not accepted:
-            note["warning"] = (
-                f"not even the fallback keeps the held-out drop within {self.allowed_drop:.1%}; it was taken"
-            )
-        return method, note
+        first = replace(self, fallback=None)
+        methods = {"the fallback": replace(first, teacher=fallback), "the teacher": first}
+        chosen, note = most_aggressive(
+            tuple(methods),
+            lambda setting: (answers(methods[setting]), {}),
+            right(model, [fold.held for fold in parts], run),
+            self.allowed_drop,
+            control=answers(replace(first, teacher="given", start=None, strength=None, beta=(0.0,))),
+            downwards=True,
+        )
+        return methods[chosen], note
 
 
 def judging(parts: list[Fold]) -> list[Fold]:
