@@ -392,6 +392,43 @@ def test_a_large_loss_of_accuracy_is_a_warning(tmp_path, table, level):
     assert first.text == headline(piece)
 
 
+@pytest.mark.parametrize(
+    ("after", "level"), [([3, 300], "good"), ([30, 300], "good"), ([31, 300], "warning"), ([299, 300], "warning")]
+)
+def test_a_trigger_that_is_known_comes_first(tmp_path, after, level):
+    made = example(classes=[], reported=[[90, 10, 0, 0]])
+    for when, count in (("before", [297, 300]), ("after", after)):
+        made[when]["counts"] |= {"asr": count}
+    lay(tmp_path, made)
+    (piece,) = pieces(tmp_path)
+    rates = f"99.0\u00a0% of the pictures before and {after[0] / 3:.1f}\u00a0% after"
+    assert headline(piece).startswith(f"The trigger that was named works on {rates}. Accuracy on clean pictures fell")
+    told = verdict(piece)[1]
+    assert told.level == level
+    assert rates in told.text
+    change = (after[0] - 297) / 3
+    assert f"{change:.1f}".replace("-", "−") + " (−" in told.text
+
+
+def test_a_trigger_that_is_known_does_not_keep_back_what_was_found_without_it(tmp_path):
+    made = example(classes=[{"class": "stop", "before": seen(190, anomaly=5.3), "after": seen(22, anomaly=1.0)}])
+    for when in ("before", "after"):
+        made[when]["counts"] |= {"asr": [1, 300]}
+    lay(tmp_path, made)
+    (piece,) = pieces(tmp_path)
+    assert "before and 0.3\u00a0% after. A sign of a backdoor toward “stop” was found before" in headline(piece)
+    assert verdict(piece)[1].level == "note", "nothing is gone where nothing was"
+
+
+def test_the_choice_says_what_it_is_compared_with(tmp_path):
+    made = example()
+    made["notes"]["beta"] |= {"given_accuracy": 0.97, "control_accuracy": 0.914}
+    said = page(tmp_path, made).said
+    assert "counted from the 91.4 % that the mildest training keeps of them" in said
+    made["notes"]["beta"] |= {"control_accuracy": 0.98}
+    assert "the mildest training" not in page(tmp_path, made).said
+
+
 @pytest.mark.parametrize(("reached", "doubted"), [(10, True), (190, False), (None, False)])
 def test_a_sign_that_was_a_patch_alone_may_have_been_chance(tmp_path, reached, doubted):
     before = {"anomaly": 3.1, "success": 0.99} | ({} if reached is None else seen(reached))

@@ -120,6 +120,12 @@ def _chosen(note: dict[str, Any]) -> str:
     if not any(p["setting"] == note["chosen"] for p in kept):
         return f"{words}, although its drop is more than the {percent(allowed)} that were allowed."
     words += f": the most aggressive setting whose drop stays within {percent(allowed)}."
+    given, control = number(note.get("given_accuracy")), number(note.get("control_accuracy"))
+    if given is not None and control is not None and control < given:
+        words += (
+            f" It is counted from the {percent(control)} that the mildest training keeps of them, as it held them out "
+            f"too; the network as given has {percent(given)}."
+        )
     beyond = any(p["drop"] > allowed + 1e-9 for p in kept)
     return words + (" A larger drop is allowed where chance could explain the excess." if beyond else "")
 

@@ -88,6 +88,13 @@ def counted(piece: Piece, metric: str) -> Pair:
     return Pair.apart(metric, before, after)
 
 
+def attack_success(piece: Piece) -> Pair | None:
+    """Of a trigger that the user named for evaluation; none where none was named."""
+    return (
+        counted(piece, "asr") if all(piece.result[when]["counts"].get("asr") for when in ("before", "after")) else None
+    )
+
+
 def by_class(piece: Piece) -> tuple[list[Pair], int]:
     """Each class that has pictures to report on, and how many have none."""
     tables: list[Any] = piece.evidence.get("reported") or []

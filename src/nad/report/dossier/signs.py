@@ -26,6 +26,11 @@ class Signs:
         return bool(self.before)
 
     @property
+    def sought(self) -> bool:
+        """Whether any search was made that can tell."""
+        return any(one.seen.anomaly is not None or one.seen.reached for one in (*self.before, *self.after))
+
+    @property
     def kept(self) -> list[Judged]:
         """The classes, after, whose sign from before is not gone; one class is not found by chance twice."""
         return [after for before, after in zip(self.before, self.after) if _keeps(before, after)]

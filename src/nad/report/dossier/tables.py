@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nad.report.dossier.charts import MEASURES, MOST
-from nad.report.dossier.intervals import Pair, counted, overall
+from nad.report.dossier.intervals import Pair, attack_success, counted, overall
 from nad.report.dossier.reading import Piece, number
 from nad.report.dossier.signs import Signs, smallest, strongest, suspect
 from nad.report.dossier.wording import changed, percent, plain, within
@@ -121,7 +121,7 @@ def _pair(pair: Pair) -> tuple[str, ...]:
 
 def _compared(piece: Piece) -> dict[str, str]:
     pair, signs, moved = overall(piece), Signs.of(piece), number((piece.evidence.get("weights") or {}).get("relative"))
-    attacked, again = known_trigger(piece), piece.result.get("reactivated")
+    attacked, again = attack_success(piece), piece.result.get("reactivated")
     name = f"{piece.method} (oracle)" if piece.is_oracle else piece.method
     return {
         "method": name,
@@ -130,18 +130,18 @@ def _compared(piece: Piece) -> dict[str, str]:
         **_summary(signs.after),
         "weights moved": "" if moved is None else plain(moved),
         "seconds": f"{float(piece.result['seconds']):.0f}",
-        "ASR (evaluation only)": within(counted(piece, "asr").after) if attacked else "",
+        "ASR (evaluation only)": within(attacked.after) if attacked else "",
         "re-activated (evaluation only)": within(Count(*again["counts"]["asr"])) if again else "",
     }
 
 
 def _given(piece: Piece) -> dict[str, str]:
-    attacked = {"ASR (evaluation only)": within(counted(piece, "asr").before)} if known_trigger(piece) else {}
+    attacked = attack_success(piece)
     return {
         "method": "as given",
         piece.score: within(overall(piece).before),
         **_summary(Signs.of(piece).before),
-        **attacked,
+        **({"ASR (evaluation only)": within(attacked.before)} if attacked else {}),
     }
 
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nad.report.dossier.intervals import Pair, overall
+from nad.report.dossier.intervals import Pair, attack_success, overall
 from nad.report.dossier.reading import Piece, number
 from nad.report.dossier.signs import Signs, at, smallest, strongest, suspect
-from nad.report.dossier.wording import listed, percent, plain, quoted, several, signed
+from nad.report.dossier.wording import changed, listed, percent, plain, quoted, several, signed
 from nad.verdict import COMPARED, Judged, Level, Thresholds, compared, patched
 
 LOSS = 0.08  # of accuracy: what a choice may cost at most where nothing else is said
+ERASED = 0.1  # largest attack success of a network that is called erased
 DEAR = " That is much. More clean pictures, or another --method, may keep more of it."
 Tone = Literal["good", "note", "warning"]
 NOTHING_PROVEN = (
@@ -36,13 +37,23 @@ def headline(piece: Piece) -> str:
         kept = f"{score} on clean pictures {moved}, which chance can explain." if change.value else f"{score} stayed."
     else:
         kept = f"{score} on clean pictures {moved}, more than chance explains."
-    told = "An oracle, which was given the trigger: no defender has it. " if piece.is_oracle else ""
-    return f"{told}{_sign_of_backdoor(Signs.of(piece))} {kept}"
+    told = ["An oracle, which was given the trigger: no defender has it."] if piece.is_oracle else []
+    signs, attacked = Signs.of(piece), attack_success(piece)
+    if attacked:
+        told.append(f"The trigger that was named works on {_before_and_after(attacked)}.")
+    if not attacked or signs.sought:
+        told.append(_sign_of_backdoor(signs))
+    return " ".join([*told, kept])
 
 
 def verdict(piece: Piece) -> list[Statement]:
-    """Accuracy, then what was seen without the trigger, with the numbers behind the headline."""
-    return [accuracy(overall(piece), piece.score), *traces(Signs.of(piece), number(piece.evidence.get("rms")))]
+    """Accuracy, the trigger if it is known, then what was seen without it, with the numbers behind the headline."""
+    attacked = attack_success(piece)
+    return [
+        accuracy(overall(piece), piece.score),
+        *([_named_trigger(attacked)] if attacked else []),
+        *traces(Signs.of(piece), number(piece.evidence.get("rms"))),
+    ]
 
 
 def accuracy(pair: Pair, score: str) -> Statement:
@@ -66,12 +77,25 @@ def traces(signs: Signs, rms: float | None) -> list[Statement]:
     return [one for one in (_triggers(signs), _small_change(signs, rms)) if one]
 
 
+def _named_trigger(pair: Pair) -> Statement:
+    gone = pair.after.rate <= ERASED
+    return Statement(
+        "warning" if not gone else "good" if pair.change.high < 0 else "note",
+        f"The trigger that was named for evaluation, and that no method saw, leads {_before_and_after(pair)} to where "
+        f"the attacker wants them: {changed(pair.change)} points.",
+    )
+
+
+def _before_and_after(pair: Pair) -> str:
+    return f"{percent(pair.before.rate)} of the pictures before and {percent(pair.after.rate)} after"
+
+
 def _names(network: Sequence[Judged], level: Level) -> list[str]:
     return [quoted(one.seen.name) for one in at(network, level)]
 
 
 def _sign_of_backdoor(signs: Signs) -> str:
-    if not any(one.seen.anomaly is not None or one.seen.reached for one in (*signs.before, *signs.after)):
+    if not signs.sought:
         return "No search for triggers was made that can tell: whether there is or was a backdoor is not known."
     before, after = (_names(when, Level.SIGN) for when in (signs.before, signs.after))
     kept = [quoted(one.seen.name) for one in signs.kept]
