@@ -194,7 +194,8 @@ def test_a_rate_is_judged_against_the_given_network_or_the_mildest_training(
 def test_the_rule_is_part_of_what_chooses_and_of_nothing_else():
     assert DEFENSES.create("finetune:lr=auto").configuration()["rule"] == 2
     assert DEFENSES.create("fst:alpha=auto").configuration()["rule"] == 2
-    assert "rule" not in DEFENSES.create("finetune:lr=0.1").configuration()
+    for fixed in ("finetune:lr=0.1", "fst", "fine-pruning:lr=0.1", "fine-pruning:tune=false", "nad:beta=auto"):
+        assert "rule" not in DEFENSES.create(fixed).configuration(), fixed
 
 
 def test_what_cannot_be_chosen_is_refused():

@@ -44,6 +44,10 @@ class FinePruning(Finetune):
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise NadError(f"fine-pruning: expected accuracy in [0, 1], got {self.accuracy:g}")
 
+    @property
+    def decides(self) -> bool:
+        return super().decides and self.tune
+
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         method, notes = self, {}
         if self.ratio == "auto":

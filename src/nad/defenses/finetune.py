@@ -35,9 +35,13 @@ class Tuned(Trained):
         return RATES
 
     def configuration(self) -> dict[str, Any]:
-        """With the version of the rule where it decides something."""
-        decides = self.chooses_lr or "auto" in vars(self).values()
-        return super().configuration() | ({"rule": 2} if decides else {})
+        """With the version of the rule where `chosen` decides something."""
+        return super().configuration() | ({"rule": 2} if self.decides else {})
+
+    @property
+    def decides(self) -> bool:
+        """Whether an option is left to `chosen`."""
+        return self.chooses_lr
 
     @property
     def mildest(self) -> "Tuned":

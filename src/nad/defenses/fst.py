@@ -47,6 +47,10 @@ class FST(Tuned):
         if self.alpha == "auto" and self.chooses_lr:
             raise NadError("fst chooses alpha or its learning rate, not both; give lr=0.01, say")
 
+    @property
+    def decides(self) -> bool:
+        return super().decides or self.alpha == "auto"
+
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         if self.alpha != "auto":
             return super().settled(model, images, run)
