@@ -429,9 +429,8 @@ def test_few_pictures_are_one_batch(nad: "Nad", unsplit: Path, victim: Path, tmp
     how = ("--data", unsplit, "--budget", 0, "--method", "finetune:lr=0.01,epochs=1,batch=128")
     ran = nad("purify", victim, *how, "--out", tmp_path / "out")
     assert ran.code == 0, ran.err
-    assert (
-        "note: 80 pictures to train on are few: all of them are one batch of finetune, for twice the epochs" in ran.err
-    )
+    few = "80 pictures to train on are few: where they do not fill a batch of finetune, they are one, for twice"
+    assert f"note: {few} the epochs" in ran.err
     assert "No search for triggers was made that can tell" in ran.out, "the report's headline"
     result = read(tmp_path / "out" / "result.json")
     assert (result["configuration"]["batch"], result["configuration"]["epochs"]) == (80, 2)
@@ -638,13 +637,46 @@ def test_a_usage_error_names_the_help_of_its_command(nad: "Nad") -> None:
     assert nad("--nothing").err.endswith("Try: nad --help\n")
 
 
+def test_a_choice_is_told_with_what_it_costs_and_what_the_next_would():
+    curve = [
+        {"setting": 0.01, "accuracy": 0.9, "drop": 0.0, "accepted": True},
+        {"setting": 0.05, "accuracy": 0.84, "drop": 0.06, "accepted": True},
+        {"setting": 0.1, "accuracy": 0.7, "drop": 0.2, "accepted": False},
+        {"setting": 0.2, "accuracy": 0.1, "drop": 0.8, "accepted": False},
+    ]
+    note = {"chosen": 0.05, "held_out": 1200, "max_drop": 0.08, "curve": curve}
+    assert curve_lines({"lr": note}) == [
+        "lr: chose 0.05 on 1,200 held-out images: 6.0 points lost of 8 allowed; 0.1 loses 20.0"
+    ]
+    assert curve_lines({"beta": note | {"unit": "times the released betas, here 1/2", "max_drop": 0.05}}) == [
+        "beta: chose 0.05 times the released betas, here 1/2 on 1,200 held-out images: "
+        "6.0 points lost of 5 allowed and what chance may add; 0.1 loses 20.0"
+    ]
+    note = {"chosen": "the fallback", "teacher": "sau", "held_out": 20, "max_drop": 0.08}
+    note["curve"] = [
+        {"setting": "the teacher", "accuracy": 0.5, "drop": 0.2, "accepted": False},
+        {"setting": "the fallback", "accuracy": 0.7, "drop": 0.0, "accepted": True},
+    ]
+    assert curve_lines({"fallback": note}) == [
+        "fallback: chose the fallback (sau) on 20 held-out images: 0.0 points lost of 8 allowed; the teacher loses 20.0"
+    ]
+
+
 def test_without_a_terminal_progress_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console, "EVERY", 0)
     with console.progress(quiet=True) as report:
         report("training", 2, 1000, "loss 0.5")
-    assert capsys.readouterr().err == "training: 2 of 1,000, loss 0.5\n"
+        report("training", 1000, 1000, "")
+        report("trying lr=0.1", 0, 5, "part 1 of 5")
+        report("training", 3, 1000, "")
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 2 of 1,000, loss 0.5",
+        "training: 1,000 of 1,000",
+        "trying lr=0.1: 0 of 5, part 1 of 5",
+        "trying lr=0.1: 0 of 5, part 1 of 5; training: 3 of 1,000",
+    ]
     monkeypatch.setattr(console, "EVERY", 60)
     with console.progress(quiet=True) as report:
         report("training", 2, 1000, "")

@@ -50,7 +50,9 @@ def test_all_is_well():
     assert found.accuracy == (300, 300)
     assert found.per_class == (100, 100, 100)
     assert [one.level for one in found.findings] == ["good"]
-    assert "answers 100.0 ± 0.7 % of the clean pictures right" in texts(found, "good")  # 1.96 sqrt(1/300 / 300)
+    assert "answers 100.0 % (98.7 to 100.0) of the clean pictures right" in texts(
+        found, "good"
+    )  # 1 / (1 + 1.96² / 300)
     assert not any(one["likely"] for one in found.alternatives)
     assert found.flips
 

@@ -36,6 +36,13 @@ def test_a_share_decides_by_its_interval(seen, kind, classes):
     assert (found.kind, found.classes) == (kind, classes)
 
 
+def test_what_holds_a_verdict_open_is_told_the_most_suspicious_first():
+    seen = [Seen(str(k), Count(0, 4), 0.05, 0.99, 0.1 * k) for k in range(6)]
+    _, *why, more = verdict_of(seen).why
+    assert [line[1] for line in why] == ["5", "4", "3"], "all are reached as often, so that the index decides"
+    assert more == "3 more classes are neither quiet nor a sign."
+
+
 def test_a_class_among_many_that_are_reached_as_easily_is_no_outlier():
     easy = [Seen(str(label), Count(176 + 4 * label, 200)) for label in range(6)]
     found = verdict_of(easy)

@@ -68,13 +68,17 @@ def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
         transient=True,
     )
     tasks: dict[str, TaskID] = {}
+    under_way: dict[str, str] = {}
     spoken = time.monotonic()
 
     def tell(what: str, done: int, total: int, note: str) -> None:
         nonlocal spoken
+        under_way[what] = f"{what}: {done:,} of {total:,}{f', {note}' if note else ''}"
         if time.monotonic() - spoken >= EVERY:
             spoken = time.monotonic()
-            say(f"{what}: {done:,} of {total:,}{f', {note}' if note else ''}")
+            say("; ".join(under_way.values()))
+        if done >= total:
+            del under_way[what]
 
     def report(what: str, done: int, total: int, note: str) -> None:
         if what in tasks and bars.tasks[tasks[what]].finished and done < total:
@@ -202,14 +206,30 @@ def raw(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def _choice(note: dict[str, Any]) -> str:
+    """What was chosen, what that costs on held-out images, and what the first that is too much would cost."""
+    words = [f"chose {note['chosen']}"]
+    words += [note["unit"]] if "unit" in note else [f"({note['teacher']})"] if "teacher" in note else []
+    if "held_out" in note:
+        words.append(f"on {note['held_out']:,} held-out images")
+    curve, chosen = note.get("curve", ()), note["chosen"]
+    own = next((one for one in curve if one["setting"] == chosen), None)
+    if own is None:
+        return " ".join(words)
+    allowed = note["max_drop"]
+    chance = " and what chance may add" if own["accepted"] and own["drop"] > allowed else ""
+    costs = [f"{100 * own['drop']:.1f} points lost of {100 * allowed:g} allowed{chance}"]
+    costs += [f"{one['setting']} loses {100 * one['drop']:.1f}" for one in curve if not one["accepted"]][:1]
+    return f"{' '.join(words)}: {'; '.join(costs)}"
+
+
 def curve_lines(notes: dict[str, Any]) -> list[str]:
     """The warnings and choices among a result's notes, in words."""
     lines = []
     for key in ("trigger", "eps", "ratio", "pruning", "t", "alpha", "lr", "beta", "epochs", "fallback"):
         note = notes.get(key) or {}
         if "chosen" in note:
-            on = f" on {note['held_out']} held-out images" if "held_out" in note else ""
-            lines.append(f"{key}: chose {note['chosen']}{on}")
+            lines.append(f"{key}: {_choice(note)}")
         if "warning" in note:
             lines.append(f"warning ({key}): {note['warning']}")
     lines += [f"dropped a tap without signal: {s}" for s in notes.get("dropped_stages", [])]

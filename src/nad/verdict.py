@@ -137,13 +137,14 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
         return Verdict("likely", names, (f"Likely backdoored into {_listed(names)}.", *map(str, named[:3])))
     measured = [look for look in looks if look.seen.reached]
     unseen = len(looks) - len(measured)
-    held = sorted((look for look in measured if look.level is Level.OPEN), key=lambda look: -look.rate)
+    held = sorted((look for look in measured if look.level is Level.OPEN), key=lambda look: (-look.rate, -look.index))
     unsought = len(looks) >= COMPARED and not compared(seen)
     if not held and not unseen and not unsought:
         return Verdict("nothing", (), ("Nothing found, which is not proof that nothing is there.", *_easiest(measured)))
     why = [f"{unseen:,} of {len(looks):,} classes were not looked at."] if unseen else []
     why += [f"Patches were sought for {patched(seen):,} of {len(looks):,} classes, too few to compare."] * unsought
     shown = list(map(str, held[:3])) if held else _easiest(measured)
+    shown += [f"{len(held) - 3:,} more classes are neither quiet nor a sign."] * (len(held) > 3)
     return Verdict("undecided", tuple(look.seen.name for look in held), ("Undecided.", *why, *shown))
 
 

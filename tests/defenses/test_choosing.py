@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nad.data.images import ImageSet
-from nad.defenses.choosing import early_stop, folds, most_aggressive, shortfall
+from nad.defenses.choosing import early_stop, folds, most_aggressive, over, shortfall
 from nad.errors import NadError
 from nad.runtime import Run
 
@@ -46,7 +46,7 @@ def test_one_rejection_may_be_noise_and_two_end_the_search():
 def test_nothing_fits_takes_the_gentlest_with_a_warning():
     chosen, note, tried = choose([80, 70, 60, 50], 0.03)
     assert (chosen, tried) == (0, [0, 1])
-    assert "no setting keeps the held-out drop within 3.0%" in note["warning"]
+    assert "no setting keeps the held-out drop within 3 points" in note["warning"]
 
 
 def test_everything_fits_says_that_the_list_may_end_too_early():
@@ -72,7 +72,7 @@ def test_what_the_mildest_training_forgets_is_not_held_against_a_setting():
     assert chosen == 1
     assert (note["reference_accuracy"], note["given_accuracy"], note["control_accuracy"]) == (0.84, 0.9, 0.84)
     assert note["curve"][1]["drop"] == pytest.approx(0.02)
-    assert "training alone costs 6.0% on the images it held out" in note["warning"]
+    assert "training alone costs 6.0 points on the images it held out" in note["warning"]
 
 
 def test_training_that_gains_makes_the_choice_no_stricter():
@@ -98,6 +98,20 @@ def test_more_disagreement_means_more_noise():
     calm = answers(44)
     assert shortfall(reference, calm, 0.02, paired=True)
     assert not shortfall(reference, noisy, 0.02, paired=True)
+
+
+def test_who_follows_hears_which_part_is_tried():
+    heard = []
+    run = Run(progress=lambda *said: heard.append(said))
+    images = ImageSet(torch.zeros(20, 3, 4, 4, dtype=torch.uint8), torch.arange(20) % 2, ("a", "b"))
+    parts = folds(images, 0.2, run, 2)
+    found = over(parts, run, "lr=0.1", lambda fold: fold.held.labels == 0)
+    assert found.tolist() == [label == 0 for fold in parts for label in fold.held.labels.tolist()]
+    assert heard == [
+        ("trying lr=0.1", 0, 2, "part 1 of 2"),
+        ("trying lr=0.1", 1, 2, "part 2 of 2"),
+        ("trying lr=0.1", 2, 2, ""),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_a_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setattr(module, "digest", counted)
     if not recorded:
         (tmp_path / "model.json").write_text(replace(written, sha256="").to_json())
-    assert load(tmp_path).source == {"name": "model.safetensors", "sha256": written.sha256}
+    assert load(tmp_path).source == {"name": f"{tmp_path.name}/model.safetensors", "sha256": written.sha256}
     assert hashed == ["model.safetensors"]
 
 

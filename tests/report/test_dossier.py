@@ -420,11 +420,44 @@ def test_a_trigger_that_is_known_does_not_keep_back_what_was_found_without_it(tm
     assert verdict(piece)[1].level == "note", "nothing is gone where nothing was"
 
 
+def test_a_wrecked_network_is_called_one_and_its_evidence_nothing(tmp_path):
+    rows = [{"class": "stop", "before": seen(190, anomaly=5.3), "after": seen(200, anomaly=7.6)}]
+    after = {"answered": {"before": [50, 50], "after": [4, 96]}, "intake": {"classes": ["stop", "yield"]}}
+    lay(tmp_path, example(classes=rows, reported=[[10, 80, 0, 10]], **after))
+    said = headline(pieces(tmp_path)[0])
+    assert "The network is wrecked: it answers 10\u00a0% of the pictures right, before it was 90\u00a0%." in said
+    assert "It answers “yield” to 96\u00a0% of them. What is found in such a network says nothing" in said
+    assert "still there" not in said
+    lay(tmp_path, example(classes=rows, reported=[[10, 80, 0, 10]]))
+    assert "of them" not in headline(pieces(tmp_path)[0]), "which answer it gives is not known"
+    lay(tmp_path, example(classes=rows, reported=[[46, 44, 0, 10]], **after))
+    assert "wrecked" not in headline(pieces(tmp_path)[0]), "half of it is left"
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        (2.8, "Whether there was a backdoor is undecided: “stop” stood out a little before, as chance may have it; no"),
+        (1.0, "No sign of a backdoor was found, before or after"),
+    ],
+)
+def test_what_a_scan_leaves_open_is_left_open_here_too(tmp_path, before, said):
+    rows = [{"class": "stop", "before": seen(10, anomaly=before), "after": seen(10, anomaly=1.0)}]
+    rows += [{"class": str(i), "before": seen(10), "after": seen(10)} for i in range(4)]
+    lay(tmp_path, example(classes=rows, judged_on=49))
+    assert said in headline(pieces(tmp_path)[0])
+    assert "This was judged on 49 pictures, which are few." in headline(pieces(tmp_path)[0])
+    lay(tmp_path, example(classes=rows, judged_on=50))
+    assert "which are few" not in headline(pieces(tmp_path)[0])
+
+
 def test_the_choice_says_what_it_is_compared_with(tmp_path):
     made = example()
     made["notes"]["beta"] |= {"given_accuracy": 0.97, "control_accuracy": 0.914}
     said = page(tmp_path, made).said
     assert "counted from the 91.4 % that the mildest training keeps of them" in said
+    made["notes"]["beta"] |= {"unit": "times the released betas, here 1/2/3"}
+    assert "Chosen: 8 times the released betas, here 1/2/3, on 96" in page(tmp_path, made).said
     made["notes"]["beta"] |= {"control_accuracy": 0.98}
     assert "the mildest training" not in page(tmp_path, made).said
 

@@ -123,7 +123,7 @@ def _unbounded(made: Made, allowed: float) -> Iterator[str]:
     if not any("held-out images" in text for text in console.curve_lines(made.result.notes)):
         yield f"warning: {made.result.method} chooses nothing on held-out images, so --max-drop bounds nothing of it"
     if (before := made.result.before) and (drop := before.acc.rate - made.result.after.acc.rate) > allowed:
-        yield f"warning: {made.result.method} lost {100 * drop:.1f} points of accuracy, --max-drop is {100 * allowed:g}"
+        yield f"warning: {made.result.method} lost {100 * drop:.1f} points of accuracy, --max-drop is {allowed:g}"
 
 
 def say(loaded: Loaded) -> None:

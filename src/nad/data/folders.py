@@ -58,7 +58,10 @@ def _split(root: Path, split: str, reference: tuple[str, ...] | None) -> Raw:
     shown = printable(Path(root.name, split))
     found = _subfolders(root / split)
     if not found:
-        raise NadError(f"{shown}: expected a folder for each class with its pictures, got no folders")
+        raise NadError(
+            f"{shown}: expected a folder for each class with its pictures, got no folders; "
+            "nad purify and nad scan take pictures without labels with --labels model"
+        )
     classes = reference or tuple(found)
     paths: list[str] = []
     labels: list[int] = []

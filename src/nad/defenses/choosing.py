@@ -126,13 +126,14 @@ def most_aggressive(
         note |= {"given_accuracy": _share(given), "control_accuracy": _share(control)}
     note["curve"] = curve
     if best is None:
-        note["warning"] = f"no setting keeps the held-out drop within {max_drop:.1%}; the gentlest was taken"
+        note["warning"] = f"no setting keeps the held-out drop within {100 * max_drop:g} points; the gentlest was taken"
     elif not downwards and all(c["accepted"] for c in curve):
         note["warning"] = "even the most aggressive setting was accepted; the list may end too early"
     elif control is not None and shortfall(given, control, max_drop, paired):
         note["warning"] = (
-            f"the mildest training alone costs {_share(given) - _share(control):.1%} on the images it held out, and "
-            "the choice is judged by that: they are too few, or the network was trained on them"
+            f"the mildest training alone costs {100 * (_share(given) - _share(control)):.1f} points on the images it "
+            "held out, and what is chosen is compared with what that keeps: there are few images, or the network was "
+            "trained on them"
         )
     return note["chosen"], note
 
@@ -160,6 +161,16 @@ def early_stop(accuracies: Sequence[float], held: int, patience: int = 2, min_de
     error = math.sqrt(best * (1 - best) / held)
     good = (e for e, a in enumerate(accuracies, 1) if e >= least and a >= best - error)
     return len(accuracies) >= least and stale >= patience, next(good, len(accuracies))
+
+
+def over(parts: Sequence[Fold], run: Run, what: str, answers: Callable[[Fold], Tensor]) -> Tensor:
+    """`answers` to the held-out images of every part, in their order; `what` is tried, for who follows the progress."""
+    found = []
+    for number, fold in enumerate(parts):
+        run.progress(f"trying {what}", number, len(parts), f"part {number + 1} of {len(parts)}")
+        found.append(answers(fold))
+    run.progress(f"trying {what}", len(parts), len(parts), "")
+    return torch.cat(found)
 
 
 def epochs_by_early_stopping(

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome, working_copy
-from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, right
+from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, over, right
 from nad.defenses.trained import Sharpened, Trained
 from nad.errors import NadError
 from nad.models.forward import Fixed
@@ -78,12 +77,15 @@ class Tuned(Trained):
 
         @cache
         def trial(method: Tuned) -> tuple[Tensor, dict[str, Any]]:
-            answers, losses = [], []
-            for fold in parts:
+            losses = []
+
+            def answers(fold: Fold) -> Tensor:
                 net = working_copy(model)
                 losses.append(method.trained(net, fold.kept, run)[-1]["loss"])
-                answers.append(right(net, [fold.held], run))
-            return torch.cat(answers), {"loss": sum(losses) / len(losses)}
+                return right(net, [fold.held], run)
+
+            found = over(parts, run, f"{name}={getattr(method, name, None) or method.lr}", answers)
+            return found, {"loss": sum(losses) / len(losses)}
 
         candidates = {setting: replace(self, **dict[str, Any]({name: setting})) for setting in settings}
         setting, note = most_aggressive(

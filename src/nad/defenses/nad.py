@@ -4,13 +4,12 @@ import copy
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
-import torch
 from torch import Tensor, nn
 
 from nad.attention import Form, Operator
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome, working_copy
-from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, right
+from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, over, right
 from nad.defenses.distillation import Lesson, Taps, base_betas, find_taps
 from nad.defenses.taught import Taught, gentler
 from nad.errors import NadError
@@ -129,21 +128,23 @@ class NAD(Taught):
         """
         taps = self.taps(casts[0].start, casts[0].teacher or casts[0].given, parts[0].kept, run)
         base = base_betas(taps, self.loss, self.attention)
+        pool = {id(fold): cast for fold, cast in zip(parts, casts)}
 
         def trial(multiplier: float) -> tuple[Tensor, dict[str, Any]]:
             candidate = replace(self, beta=tuple(multiplier * b for b in base))
-            answers, ends = [], []
-            for fold, cast in zip(parts, casts):
-                net, history, _ = candidate.student(cast, fold.kept, run)
-                answers.append(right(net, [fold.held], run))
+            ends = []
+
+            def answers(fold: Fold) -> Tensor:
+                net, history, _ = candidate.student(pool[id(fold)], fold.kept, run)
                 ends.append(history[-1])
-            return torch.cat(answers), {
-                k: sum(e[k] for e in ends) / len(ends) for k in ends[0] if k[:2] in ("ce", "d_")
-            }
+                return right(net, [fold.held], run)
+
+            found = over(parts, run, f"beta times {multiplier:g}", answers)
+            return found, {k: sum(e[k] for e in ends) / len(ends) for k in ends[0] if k[:2] in ("ce", "d_")}
 
         given, (control, _) = right(casts[0].given, [fold.held for fold in parts], run), trial(0.0)
         multiplier, note = most_aggressive(MULTIPLIERS, trial, given, self.allowed_drop, control=control, paired=True)
-        note["base"] = base
+        note |= {"base": base, "unit": f"times the released betas, here {show(base)}"}
         fitting = [c for c in note["curve"] if c["accepted"]] or note[
             "curve"
         ]  # a wrecked network is far from any teacher

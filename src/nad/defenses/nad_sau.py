@@ -3,12 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
-import torch
 from torch import Tensor, nn
 
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Defense
-from nad.defenses.choosing import Fold, most_aggressive, right
+from nad.defenses.choosing import Fold, most_aggressive, over, right
 from nad.defenses.nad import NAD
 from nad.defenses.sau import SAU
 from nad.registry import option
@@ -66,20 +65,21 @@ class NADSAU(NAD):
         """
         parts = judging(self.held_out(images, run))
 
-        def answers(method: Self) -> Tensor:
-            return torch.cat([right(method(model, fold.kept, run).model, [fold.held], run) for fold in parts])
+        def answers(what: str, method: Self) -> Tensor:
+            return over(parts, run, what, lambda fold: right(method(model, fold.kept, run).model, [fold.held], run))
 
         first = replace(self, fallback=None)
         methods = {"the fallback": replace(first, teacher=fallback), "the teacher": first}
         chosen, note = most_aggressive(
             tuple(methods),
-            lambda setting: (answers(methods[setting]), {}),
+            lambda setting: (answers(setting, methods[setting]), {}),
             right(model, [fold.held for fold in parts], run),
             self.allowed_drop,
-            control=answers(replace(first, teacher="given", start=None, strength=None, beta=(0.0,))),
+            control=answers("no teacher", replace(first, teacher="given", start=None, strength=None, beta=(0.0,))),
             downwards=True,
         )
-        return methods[chosen], note
+        taken = methods[chosen]
+        return taken, note | {"teacher": taken.teacher if isinstance(taken.teacher, str) else taken.teacher.recorded()}
 
 
 def judging(parts: list[Fold]) -> list[Fold]:

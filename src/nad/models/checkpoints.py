@@ -106,7 +106,10 @@ def load(
         card=card,
         notes=notes,
         trigger=_trigger(path, card),
-        source={"name": printable(path.name), "sha256": (card and card.sha256) or digest(path)},
+        source={
+            "name": printable(f"{path.parent.name}/{path.name}" if card else path.name),
+            "sha256": (card and card.sha256) or digest(path),
+        },
         size=card.size if card else pixels.size if pixels else None,
         names=card.classes if card else loaded.names,
     )

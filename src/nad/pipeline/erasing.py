@@ -137,7 +137,8 @@ def _batches(methods: Sequence[Defense], count: int) -> list[str]:
     """What to tell of methods whose batch is all there is."""
     changed = [one.spec_name for one in methods if batched(one, count) != one]
     few = (
-        f"{count} pictures to train on are few: all of them are one batch of {', '.join(changed)}, for twice the epochs"
+        f"{count} pictures to train on are few: where they do not fill a batch of {', '.join(changed)}, they are one, "
+        "for twice the epochs"
     )
     return [few] * bool(changed)
 

@@ -122,6 +122,7 @@ class Examination:
         said: dict[str, Any] = {
             "intake": self.intake.to_json() | self._named(),
             "reported": self._reported(answers),
+            "answered": {"before": self._counts(self.answers), "after": self._counts(answers)},
             "stages": [stage.name for stage in self.stages],
         }
         pictures = {}
@@ -173,6 +174,11 @@ class Examination:
         kinds = [before & after, before & ~after, ~before & after, ~before & ~after]
         table = torch.stack([torch.bincount(labels[kind], minlength=count) for kind in kinds], 1)
         return [list(map(int, row)) for row in table.tolist()]
+
+    def _counts(self, answers: Tensor) -> list[int]:
+        """How many of the reported images get each class as their answer."""
+        count = len(self.parts.test.classes)
+        return list(map(int, torch.bincount(answers.clamp(max=count - 1), minlength=count).tolist()))
 
     def _classes(self, look: Look, before: Triggers | None, after: Triggers | None) -> list[dict[str, Any]]:
         asked, _ = self.inverted

@@ -15,6 +15,7 @@ from nad.data.images import ImageSet
 from nad.errors import NadError, printable
 from nad.models.forward import given
 from nad.models.normalize import NAMED, Normalisation, Normalized, answer, normalisation, taking, unwrap
+from nad.results import Count, wilson
 from nad.runtime import Run
 from nad.training import predictions
 
@@ -171,9 +172,8 @@ class _Read(nn.Module):
 
 
 def _accuracy(right: Tensor, tried: list[dict[str, Any]], answers: Tensor, images: ImageSet) -> Iterator[Finding]:
-    rate = right.double().mean().item()
-    error = 1.96 * (max(rate * (1 - rate), 1 / len(right)) / len(right)) ** 0.5
-    said = f"the network answers {100 * rate:.1f} ± {100 * error:.1f} % of the clean pictures right"
+    rate, (low, high) = right.double().mean().item(), wilson(Count(*_hits(right)))
+    said = f"the network answers {100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f}) of the clean pictures right"
     gain, order = _order(answers, images)
     best = max((t for t in tried if t["likely"]), key=lambda t: t["accuracy"][0], default=None)
     if best and (best["accuracy"][0] - best["as_given"][0]) / best["accuracy"][1] >= gain:
@@ -218,8 +218,8 @@ def _amount(images: ImageSet) -> Iterator[Finding]:
     if len(images) < FEW or fewest < FEW_EACH:
         yield Finding(
             "warning",
-            f"{len(images)} pictures with {fewest} of the rarest class are few: a choice among settings can be off by "
-            f"{100 * 1.96 * (0.1 * 0.9 / len(images)) ** 0.5:.0f} points or more",
+            f"{len(images)} pictures with {fewest} of the rarest class are few: accuracies on them are known to "
+            f"{100 * 1.96 * (0.1 * 0.9 / len(images)) ** 0.5:.0f} points at best, and so is what they decide",
         )
     if fewest and max(counts) > UNEVEN * fewest:
         yield Finding(

@@ -119,7 +119,8 @@ def _clean_set(found: dict[str, Any], labels: dict[str, Any]) -> str:
     if counts := found.get("per_class"):
         names = found.get("classes") or range(len(counts))
         missing = [quoted(str(name)) for name, count in zip(names, counts) if not count]
-        lines.append(f"{several(len(counts), 'class', 'classes')}, {min(counts):,} to {max(counts):,} pictures each.")
+        each = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{max(counts):,}"
+        lines.append(f"{several(len(counts), 'class', 'classes')}, {each} pictures each.")
         lines += [f"No picture of {listed(missing)}."] if missing else []
     if labels:
         lines.append(f"They were {labels['told']}.")

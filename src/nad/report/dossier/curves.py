@@ -68,6 +68,7 @@ def training(piece: Piece) -> list[Picture]:
 def _curve(name: str, note: dict[str, Any], score: str) -> Picture:
     points = [(p["setting"], 100 * p["accuracy"], bool(p["accepted"])) for p in note["curve"]]
     reference, allowed, chosen = number(note.get("reference_accuracy")), number(note.get("max_drop")), note["chosen"]
+    given, unit = number(note.get("given_accuracy")), str(note.get("unit") or "").partition(",")[0]
 
     def draw(axis: Axes) -> None:
         places = range(len(points))
@@ -92,13 +93,15 @@ def _curve(name: str, note: dict[str, Any], score: str) -> Picture:
                     place, accuracy, s=150, facecolors="none", edgecolors="black", lw=1.4, label="chosen", zorder=4
                 )
         if reference is not None:
-            axis.axhline(100 * reference, color=GREY, lw=1, label="reference")
+            axis.axhline(100 * reference, color=GREY, lw=1, label="compared with")
             if allowed is not None:
                 axis.axhline(100 * (reference - allowed), color=GREY, lw=1, ls="--", label="largest drop")
         axis.set_xticks(
             places, [label(_setting(setting)) for setting, _, _ in points], rotation=90 if len(points) > 7 else 0
         )
-        axis.set_xlabel(label(name))
+        if given is not None and given != reference:
+            axis.axhline(100 * given, color=BEFORE, lw=1, ls=":", label="as given")
+        axis.set_xlabel(label(f"{name}, {unit}" if unit else name))
         axis.set_ylabel(f"held-out {score} (%)")
         axis.figure.legend(loc="outside upper right", ncols=3, frameon=False, handletextpad=0.4, columnspacing=1)
 
@@ -110,6 +113,7 @@ def _curve(name: str, note: dict[str, Any], score: str) -> Picture:
 
 def _chosen(note: dict[str, Any]) -> str:
     words = f"Chosen: {_setting(note['chosen'])}"
+    words += f" {note['unit']}" if note.get("unit") else f" ({note['teacher']})" if note.get("teacher") else ""
     held = number(note.get("held_out"))
     if held is not None:
         words += f", on {several(int(held), 'held-out picture')}"

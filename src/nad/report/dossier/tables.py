@@ -100,7 +100,10 @@ def facts(piece: Piece) -> list[Table]:
     run = [*_flat(result["run"]), ("seconds", f"{float(result['seconds']):.1f}")]
     trigger = [("trigger, for evaluation only", str(result["attack"]))] if result.get("attack") else []
     resolved = (result.get("notes") or {}).get("resolved")
-    ran = [("asked for", piece.method), *([("run", str(resolved))] if resolved else [])]
+    ran = [
+        ("method, as it fits these pictures", piece.method),
+        *([("method, with its choices made", str(resolved))] if resolved else []),
+    ]
     made = [
         Table("Files, SHA-256", pair, files),
         Table("Pictures", pair, sets),

@@ -11,6 +11,7 @@ from nad.report.dossier.wording import changed, listed, percent, plain, quoted, 
 from nad.verdict import COMPARED, Judged, Level, Thresholds, compared, patched
 
 LOSS = 0.08  # of accuracy: what a choice may cost at most where nothing else is said
+FEW = 50  # pictures to judge by, below which it is said
 ERASED = 0.1  # largest attack success of a network that is called erased
 DEAR = " That is much. More clean pictures, or another --method, may keep more of it."
 Tone = Literal["good", "note", "warning"]
@@ -41,8 +42,12 @@ def headline(piece: Piece) -> str:
     signs, attacked = Signs.of(piece), attack_success(piece)
     if attacked:
         told.append(f"The trigger that was named works on {_before_and_after(attacked)}.")
-    if not attacked or signs.sought:
+    if broken := _wrecked(piece):
+        told.append(broken)
+    elif not attacked or signs.sought:
         told.append(_sign_of_backdoor(signs))
+        if signs.sought and (few := number(piece.evidence.get("judged_on"))) is not None and few < FEW:
+            told.append(f"This was judged on {several(int(few), 'picture')}, which are few.")
     return " ".join([*told, kept])
 
 
@@ -70,6 +75,22 @@ def accuracy(pair: Pair, score: str) -> Statement:
 def costly(pair: Pair) -> bool:
     """Whether more accuracy was lost than a method may cost that chooses how far it goes, and not by chance."""
     return pair.change.value < -LOSS and pair.change.high < 0
+
+
+def _wrecked(piece: Piece) -> str:
+    """That a network is left which knows little, if so: what is found in such a one means nothing."""
+    pair = overall(piece)
+    if pair.change.high >= 0 or pair.after.rate > pair.before.rate / 2:
+        return ""
+    counts = (piece.evidence.get("answered") or {}).get("after") or []
+    names = (piece.evidence.get("intake") or {}).get("classes") or []
+    most = max(range(len(counts)), key=counts.__getitem__, default=0)
+    one = len(names) == len(counts) > 0 and counts[most] > sum(counts) / 2
+    said = f" It answers {quoted(str(names[most]))} to {percent(counts[most] / sum(counts), 0)} of them." if one else ""
+    return (
+        f"The network is wrecked: it answers {percent(pair.after.rate, 0)} of the pictures right, before it was "
+        f"{percent(pair.before.rate, 0)}.{said} What is found in such a network says nothing of a backdoor."
+    )
 
 
 def traces(signs: Signs, rms: float | None) -> list[Statement]:
@@ -118,6 +139,9 @@ def _sign_of_backdoor(signs: Signs) -> str:
             f"No sign of a backdoor was found, before or after, but {missing}: whether there is or was one is not "
             f"known; a longer --budget tells more.{chance}"
         )
+    if doubtful := _names(signs.before, Level.OPEN):
+        stood = f"{listed(doubtful)} stood out a little before, as chance may have it"
+        return f"Whether there was a backdoor is undecided: {stood}; no sign of one is found after.{chance}"
     return (
         f"No sign of a backdoor was found, before or after, so nothing can be said of whether one was erased.{chance}"
     )
