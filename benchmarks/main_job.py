@@ -38,6 +38,7 @@ GRIDS = {
     "drops": (
         *(f"finetune:max_drop={drop}" for drop in (0.08, 0.05, 0.03, 0.02, 0.01)),
         "nad:max_drop=0.08",  # the default alone: it takes four times as long
+        "nad-sau:max_drop=0.08",
     ),
     "warm": (
         *(f"finetune:lr={lr},{ONE_CYCLE}" for lr in (0.05, 0.1, 0.2)),
