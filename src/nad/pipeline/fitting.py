@@ -100,7 +100,7 @@ def _by_name(loaded: Loaded, dataset: Dataset, names: Sequence[str] | None) -> t
     order = f"{'numeric' if by_value else 'sorted'} order ({printable(', '.join(dataset.classes), 60)})"
     return dataset, (
         f"warning: nothing says which output is which class, so the class folders are taken in {order}; "
-        "--classes FILE says another",
+        "the accuracy tells whether that fits, and --classes FILE says another",
     )
 
 
