@@ -62,7 +62,9 @@ def test_a_file_says_which_folder_is_which_output(nad, bare, unsplit, tmp_path):
     how = (bare, "--model", "wrn-10-1", "--data", data)
     ran = nad("evaluate", *how)
     assert "warning: nothing says which output is which class" in ran.err
-    assert "in sorted order (w, x, y, z); the accuracy tells whether that fits, and --classes FILE says another" in ran.err
+    assert (
+        "in sorted order (w, x, y, z); the accuracy tells whether that fits, and --classes FILE says another" in ran.err
+    )
     assert accuracy(nad("evaluate", *how, "--json")) < 0.5
     assert accuracy(nad("evaluate", *how, "--classes", names, "--json")) > 0.9
     assert "warning" not in nad("evaluate", *how, "--classes", names).err

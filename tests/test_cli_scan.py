@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from nad import console
+from nad.data.images import ImageSet
+from nad.inversion import Ground
+from nad.pipeline import suspecting
 from nad.results import read_json
 
 ZOO = Path(__file__).parent.parent / "zoo"
@@ -172,3 +176,16 @@ def test_detectors_are_listed(nad):
     assert "neural-cleanse" in ran.out
     assert "strip" in ran.out
     assert set(nad("list", "detectors", "--json").json["detectors"]) == {"neural-cleanse", "strip", "universal"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([2, 2, 2], ["Not looked at: 1 of 6 classes, since all pictures to judge by are of it. Give more."]),
+        ([2, 1, 2], ["Not looked at within the budget: 1 of 6 classes.", "--budget 7 (minutes) would do, about."]),
+    ],
+)
+def test_time_is_not_blamed_for_what_pictures_lack(labels: list[int], said: list[str]) -> None:
+    pixels = torch.zeros(len(labels), 3, 4, 4, dtype=torch.uint8)
+    images = ImageSet(pixels, torch.tensor(labels), tuple("abcdef"))
+    assert suspecting._skipped(Ground(images, images), screened=5, inverted=5, minutes=7) == said

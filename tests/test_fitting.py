@@ -100,7 +100,10 @@ def test_folders_of_unknown_names_are_taken_in_order_with_a_warning(names: tuple
     assert found == {"go": 0, "stop": 1, "yield": 2}
     assert len(notes) == 1
     assert "warning" in notes[0]
-    assert "in sorted order (go, stop, yield); --classes FILE says another" in notes[0]
+    assert (
+        "in sorted order (go, stop, yield); the accuracy tells whether that fits, and --classes FILE says another"
+        in notes[0]
+    )
 
 
 def test_numbers_are_taken_by_their_value() -> None:

@@ -72,9 +72,7 @@ def suspect_checkpoint(
         "classes": [one.to_json() for one in seen],
         "screened": len(look.suspicious),
         "inverted": len(classes),
-        "skipped": _skipped(
-            len(images.classes), len(look.suspicious), len(classes), evidence.sufficient(look, ground, networks=1)
-        ),
+        "skipped": _skipped(ground, len(look.suspicious), len(classes), evidence.sufficient(look, ground, networks=1)),
         "intake": read.to_json(),
         "rms": look.rms,
         "sought_on": len(ground.sought),
@@ -92,10 +90,14 @@ def suspect_checkpoint(
     return Scanned(verdict, result, drawn)
 
 
-def _skipped(classes: int, screened: int, inverted: int, minutes: int) -> list[str]:
+def _skipped(ground: Ground, screened: int, inverted: int, minutes: int) -> list[str]:
     """What there was no time for, in words; `minutes` would have sufficed."""
-    said = []
-    if unseen := classes - screened:
+    said, classes = [], len(ground.judged.classes)
+    unseen = classes - screened
+    if unseen == 1 == len(ground.judged.labels.unique()):
+        unseen = 0  # no time would have sufficed
+        said.append(f"Not looked at: 1 of {classes:,} classes, since all pictures to judge by are of it. Give more.")
+    if unseen:
         said.append(f"Not looked at within the budget: {unseen:,} of {classes:,} classes.")
     if left := screened - inverted:
         most = f" (it is for {inverted} at most)" if inverted and inverted == evidence.DEEPEST else ""
