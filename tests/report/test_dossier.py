@@ -406,8 +406,18 @@ def test_a_trigger_that_is_known_comes_first(tmp_path, after, level):
     told = verdict(piece)[1]
     assert told.level == level
     assert rates in told.text
+    assert ", and that no method saw, leads" in told.text
     change = (after[0] - 297) / 3
     assert f"{change:.1f}".replace("-", "−") + " (−" in told.text
+
+
+def test_an_oracle_saw_the_trigger(tmp_path):
+    made = example() | {"method": "oracle:attack=badnets", "configuration": {"name": "oracle"}}
+    for when in ("before", "after"):
+        made[when]["counts"] |= {"asr": [150, 300]}
+    said = page(tmp_path, made).said
+    assert "no method saw" not in said
+    assert "Evaluation only: the oracle was given this trigger" in said
 
 
 def test_a_trigger_that_is_known_does_not_keep_back_what_was_found_without_it(tmp_path):

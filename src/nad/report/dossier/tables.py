@@ -52,7 +52,8 @@ def known_trigger(piece: Piece) -> Table | None:
             )
         )
     what = "pictures with the trigger", "before", "after", "change in points"
-    return Table("Evaluation only: no method saw this trigger", what, rows)
+    seen = "the oracle was given this trigger" if piece.is_oracle else "no method saw this trigger"
+    return Table(f"Evaluation only: {seen}", what, rows)
 
 
 def classes(pairs: Sequence[Pair], score: str) -> Table:

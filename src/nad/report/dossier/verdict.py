@@ -8,11 +8,11 @@ from nad.report.dossier.intervals import Pair, attack_success, overall
 from nad.report.dossier.reading import Piece, number
 from nad.report.dossier.signs import Signs, at, smallest, strongest, suspect
 from nad.report.dossier.wording import changed, listed, percent, plain, quoted, several, signed
+from nad.report.evidence import ERASED
 from nad.verdict import COMPARED, Judged, Level, Thresholds, compared, patched
 
 LOSS = 0.08  # of accuracy: what a choice may cost at most where nothing else is said
 FEW = 50  # pictures to judge by, below which it is said
-ERASED = 0.1  # largest attack success of a network that is called erased
 DEAR = " That is much. More clean pictures, or another --method, may keep more of it."
 Tone = Literal["good", "note", "warning"]
 NOTHING_PROVEN = (
@@ -56,7 +56,7 @@ def verdict(piece: Piece) -> list[Statement]:
     attacked = attack_success(piece)
     return [
         accuracy(overall(piece), piece.score),
-        *([_named_trigger(attacked)] if attacked else []),
+        *([_named_trigger(attacked, piece.is_oracle)] if attacked else []),
         *traces(Signs.of(piece), number(piece.evidence.get("rms"))),
     ]
 
@@ -98,11 +98,11 @@ def traces(signs: Signs, rms: float | None) -> list[Statement]:
     return [one for one in (_triggers(signs), _small_change(signs, rms)) if one]
 
 
-def _named_trigger(pair: Pair) -> Statement:
-    gone = pair.after.rate <= ERASED
+def _named_trigger(pair: Pair, seen: bool) -> Statement:
+    gone, secret = pair.after.rate <= ERASED, "" if seen else ", and that no method saw,"
     return Statement(
         "warning" if not gone else "good" if pair.change.high < 0 else "note",
-        f"The trigger that was named for evaluation, and that no method saw, leads {_before_and_after(pair)} to where "
+        f"The trigger that was named for evaluation{secret} leads {_before_and_after(pair)} to where "
         f"the attacker wants them: {changed(pair.change)} points.",
     )
 
