@@ -652,6 +652,9 @@ def test_a_choice_is_told_with_what_it_costs_and_what_the_next_would():
         "beta: chose 0.05 times the released betas, here 1/2 on 1,200 held-out images: "
         "6.0 points lost of 5 allowed and what chance may add; 0.1 loses 20.0"
     ]
+    exact = [{"setting": 1, "accuracy": 0.874, "drop": 0.08000000000000002, "accepted": True}]
+    (line,) = curve_lines({"ratio": {"chosen": 1, "held_out": 500, "max_drop": 0.08, "curve": exact}})
+    assert line.endswith("8.0 points lost of 8 allowed"), "an exact drop is no chance"
     note = {"chosen": "the fallback", "teacher": "sau", "held_out": 20, "max_drop": 0.08}
     note["curve"] = [
         {"setting": "the teacher", "accuracy": 0.5, "drop": 0.2, "accepted": False},

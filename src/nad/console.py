@@ -217,7 +217,7 @@ def _choice(note: dict[str, Any]) -> str:
     if own is None:
         return " ".join(words)
     allowed = note["max_drop"]
-    chance = " and what chance may add" if own["accepted"] and own["drop"] > allowed else ""
+    chance = " and what chance may add" if own["accepted"] and own["drop"] > allowed + 1e-9 else ""
     costs = [f"{100 * own['drop']:.1f} points lost of {100 * allowed:g} allowed{chance}"]
     costs += [f"{one['setting']} loses {100 * one['drop']:.1f}" for one in curve if not one["accepted"]][:1]
     return f"{' '.join(words)}: {'; '.join(costs)}"
