@@ -672,13 +672,13 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     with console.progress(quiet=True) as report:
         report("training", 2, 1000, "loss 0.5")
         report("training", 1000, 1000, "")
-        report("trying lr=0.1", 0, 5, "part 1 of 5")
+        report("choosing lr", 0, 5, "0.1, part 1 of 5")
         report("training", 3, 1000, "")
     assert capsys.readouterr().err.splitlines() == [
         "training: 2 of 1,000, loss 0.5",
         "training: 1,000 of 1,000",
-        "trying lr=0.1: 0 of 5, part 1 of 5",
-        "trying lr=0.1: 0 of 5, part 1 of 5; training: 3 of 1,000",
+        "choosing lr: 0 of 5, 0.1, part 1 of 5",
+        "choosing lr: 0 of 5, 0.1, part 1 of 5; training: 3 of 1,000",
     ]
     monkeypatch.setattr(console, "EVERY", 60)
     with console.progress(quiet=True) as report:

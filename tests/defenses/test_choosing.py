@@ -105,12 +105,12 @@ def test_who_follows_hears_which_part_is_tried():
     run = Run(progress=lambda *said: heard.append(said))
     images = ImageSet(torch.zeros(20, 3, 4, 4, dtype=torch.uint8), torch.arange(20) % 2, ("a", "b"))
     parts = folds(images, 0.2, run, 2)
-    found = over(parts, run, "lr=0.1", lambda fold: fold.held.labels == 0)
+    found = over(parts, run, "lr", "0.1", lambda fold: fold.held.labels == 0)
     assert found.tolist() == [label == 0 for fold in parts for label in fold.held.labels.tolist()]
     assert heard == [
-        ("trying lr=0.1", 0, 2, "part 1 of 2"),
-        ("trying lr=0.1", 1, 2, "part 2 of 2"),
-        ("trying lr=0.1", 2, 2, ""),
+        ("choosing lr", 0, 2, "0.1, part 1 of 2"),
+        ("choosing lr", 1, 2, "0.1, part 2 of 2"),
+        ("choosing lr", 2, 2, ""),
     ]
 
 

@@ -25,9 +25,9 @@ PATIENCE = 2  # consecutive rejections after which more aggressive settings are 
 Z = 1.2816  # one-sided normal quantile at alpha = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fold:
-    """A part to train on and a part to judge by."""
+    """A part to train on and a part to judge by; a key to what is made for it."""
 
     kept: ImageSet
     held: ImageSet
@@ -163,13 +163,18 @@ def early_stop(accuracies: Sequence[float], held: int, patience: int = 2, min_de
     return len(accuracies) >= least and stale >= patience, next(good, len(accuracies))
 
 
-def over(parts: Sequence[Fold], run: Run, what: str, answers: Callable[[Fold], Tensor]) -> Tensor:
-    """`answers` to the held-out images of every part, in their order; `what` is tried, for who follows the progress."""
+def over(parts: Sequence[Fold], run: Run, what: str, setting: str, answers: Callable[[Fold], Tensor]) -> Tensor:
+    """`answers` to the held-out images of every part, in their order.
+
+    Args:
+        what, setting: what is being chosen and which of its settings is tried, for who follows the progress.
+    """
     found = []
     for number, fold in enumerate(parts):
-        run.progress(f"trying {what}", number, len(parts), f"part {number + 1} of {len(parts)}")
+        part = f", part {number + 1} of {len(parts)}" if len(parts) > 1 else ""
+        run.progress(f"choosing {what}", number, len(parts), setting + part)
         found.append(answers(fold))
-    run.progress(f"trying {what}", len(parts), len(parts), "")
+    run.progress(f"choosing {what}", len(parts), len(parts), "")
     return torch.cat(found)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nad.data.batches import in_order
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES
-from nad.defenses.choosing import most_aggressive, right
+from nad.defenses.choosing import Fold, most_aggressive, over, right
 from nad.defenses.finetune import Finetune
 from nad.defenses.pruned import hold_pruned
 from nad.errors import NadError
@@ -60,17 +60,17 @@ class FinePruning(Finetune):
 
     def _chosen(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[float, dict[str, Any]]:
         parts = self.held_out(images, run)
-        ranked = [ranking(model, fold.kept, run) for fold in parts]
-        count = ranked[0][0].count
+        ranked = {fold: ranking(model, fold.kept, run) for fold in parts}
+        count = ranked[parts[0]][0].count
         numbers = range(0, count, max(1, count // MOST_TRIALS))
 
         def trial(ratio: float) -> tuple[Tensor, dict[str, Any]]:
-            answers = []
-            for fold, (_, order) in zip(parts, ranked):
-                net = copy.deepcopy(model)
+            def answers(fold: Fold) -> Tensor:
+                net, (_, order) = copy.deepcopy(model), ranked[fold]
                 cut(net, images, run, order[: self._pruned(ratio, count)])
-                answers.append(right(net, [fold.held], run))
-            return torch.cat(answers), {}
+                return right(net, [fold.held], run)
+
+            return over(parts, run, "ratio", f"{ratio:g}", answers), {}
 
         reference = right(model, [fold.held for fold in parts], run)
         drop = self.allowed_drop

@@ -84,7 +84,7 @@ class Tuned(Trained):
                 losses.append(method.trained(net, fold.kept, run)[-1]["loss"])
                 return right(net, [fold.held], run)
 
-            found = over(parts, run, f"{name}={getattr(method, name, None) or method.lr}", answers)
+            found = over(parts, run, name, str(getattr(method, name, None) or method.lr), answers)
             return found, {"loss": sum(losses) / len(losses)}
 
         candidates = {setting: replace(self, **dict[str, Any]({name: setting})) for setting in settings}

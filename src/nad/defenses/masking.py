@@ -14,7 +14,7 @@ from nad.data.augment import Augmentation
 from nad.data.batches import endless
 from nad.data.images import ImageSet
 from nad.defenses.base import Outcome
-from nad.defenses.choosing import most_aggressive, right, shortfall
+from nad.defenses.choosing import Fold, most_aggressive, over, right, shortfall
 from nad.defenses.judged import Judged
 from nad.errors import NadError
 from nad.models.forward import statistics_kept
@@ -72,15 +72,17 @@ class Masked(Judged):
         parameters = dict(model.named_parameters())
         channels = sum(parameters[name].numel() for name in names)
         parts = self.held_out(images, run)
-        learned = [self.masks(copy.deepcopy(model), fold.kept, run) for fold in parts]
+        learned = {fold: self.masks(copy.deepcopy(model), fold.kept, run) for fold in parts}
 
         def trial(ratio: float) -> tuple[Tensor, dict[str, Any]]:
-            answers, pruned = [], round(ratio * channels)
-            for fold, masks in zip(parts, learned):
+            pruned = round(ratio * channels)
+
+            def answers(fold: Fold) -> Tensor:
                 net = copy.deepcopy(model)
-                prune(net, masks, pruned)
-                answers.append(right(net, [fold.held], run))
-            return torch.cat(answers), {"pruned": pruned}
+                prune(net, learned[fold], pruned)
+                return right(net, [fold.held], run)
+
+            return over(parts, run, "ratio", f"{ratio:.3g}", answers), {"pruned": pruned}
 
         reference = right(model, [fold.held for fold in parts], run)
         ratios = [count / channels for count in COUNTS if count < channels]

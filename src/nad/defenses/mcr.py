@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Defense, Outcome
-from nad.defenses.choosing import most_aggressive, right
+from nad.defenses.choosing import Fold, most_aggressive, over, right
 from nad.defenses.pruned import hold
 from nad.defenses.trained import Trained
 from nad.errors import NadError
@@ -65,14 +65,14 @@ class MCR(Trained):
         if self.t != "auto":
             return self, {}
         parts = self.held_out(images, run)
-        curves = [self.trained(model, fold.kept, run)[0] for fold in parts]
+        curves = {fold: self.trained(model, fold.kept, run)[0] for fold in parts}
 
         @cache
         def trial(t: float) -> tuple[Tensor, dict[str, Any]]:
-            answers = []
-            for fold, curve in zip(parts, curves):
-                answers.append(right(self.point(curve, t, fold.kept, run), [fold.held], run))
-            return torch.cat(answers), {}
+            def answers(fold: Fold) -> Tensor:
+                return right(self.point(curves[fold], t, fold.kept, run), [fold.held], run)
+
+            return over(parts, run, "t", f"{t:g}", answers), {}
 
         along = {t: trial(t)[0].double().mean().item() for t in POINTS}
         reference = right(model, [fold.held for fold in parts], run)

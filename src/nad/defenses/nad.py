@@ -1,6 +1,7 @@
 """Neural Attention Distillation."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -107,47 +108,46 @@ class NAD(Taught):
         if first and first.method is not self:  # the teacher's own choices are made once, then kept
             method, notes = replace(method, teacher=first.method), {"teacher": first.notes}
         nets += [method.taught(model, fold.kept, run).model if first else None for fold in parts[1:]]
-        casts = [self.cast(model, net, fold.kept, run) for net, fold in zip(nets, parts)]
+        casts = {fold: self.cast(model, net, fold.kept, run) for net, fold in zip(nets, parts)}
         if self.chooses_lr:
             method = replace(method, lr=gentler(first.method if first else None))
         if self.chooses_beta:
-            method, notes["beta"] = method._with_chosen_beta(parts, casts, run)
+            method, notes["beta"] = method._with_chosen_beta(casts, run)
         if self.stop == "early":
-            pool = {id(fold): cast for fold, cast in zip(parts, casts)}
             epochs, notes["epochs"] = epochs_by_early_stopping(
-                lambda fold, watch: method.student(pool[id(fold)], fold.kept, run, watch), parts, run
+                lambda fold, watch: method.student(casts[fold], fold.kept, run, watch), parts, run
             )
             method = replace(method, until=epochs, stop="never")
         return method, notes
 
-    def _with_chosen_beta(self, parts: list[Fold], casts: list[Cast], run: Run) -> tuple[Self, dict[str, Any]]:
+    def _with_chosen_beta(self, casts: Mapping[Fold, Cast], run: Run) -> tuple[Self, dict[str, Any]]:
         """The largest multiple of the base betas whose drop is not significantly above `max_drop` (Section 4.3).
 
         Args:
-            casts: for each of `parts`, the networks.
+            casts: the networks of each held-out part.
         """
-        taps = self.taps(casts[0].start, casts[0].teacher or casts[0].given, parts[0].kept, run)
+        parts = list(casts)
+        one = casts[parts[0]]
+        taps = self.taps(one.start, one.teacher or one.given, parts[0].kept, run)
         base = base_betas(taps, self.loss, self.attention)
-        pool = {id(fold): cast for fold, cast in zip(parts, casts)}
 
         def trial(multiplier: float) -> tuple[Tensor, dict[str, Any]]:
             candidate = replace(self, beta=tuple(multiplier * b for b in base))
             ends = []
 
             def answers(fold: Fold) -> Tensor:
-                net, history, _ = candidate.student(pool[id(fold)], fold.kept, run)
+                net, history, _ = candidate.student(casts[fold], fold.kept, run)
                 ends.append(history[-1])
                 return right(net, [fold.held], run)
 
-            found = over(parts, run, f"beta times {multiplier:g}", answers)
+            found = over(parts, run, "beta", f"{multiplier:g} times", answers)
             return found, {k: sum(e[k] for e in ends) / len(ends) for k in ends[0] if k[:2] in ("ce", "d_")}
 
-        given, (control, _) = right(casts[0].given, [fold.held for fold in parts], run), trial(0.0)
+        given, (control, _) = right(one.given, [fold.held for fold in parts], run), trial(0.0)
         multiplier, note = most_aggressive(MULTIPLIERS, trial, given, self.allowed_drop, control=control, paired=True)
         note |= {"base": base, "unit": f"times the released betas, here {show(base)}"}
-        fitting = [c for c in note["curve"] if c["accepted"]] or note[
-            "curve"
-        ]  # a wrecked network is far from any teacher
+        # a wrecked network is far from any teacher
+        fitting = [c for c in note["curve"] if c["accepted"]] or note["curve"]
         first, last = fitting[0], fitting[-1]
         if len(fitting) > 1 and not any(last[k] < first[k] for k in first if k.startswith("d_")):
             note["warning"] = "the attention distance does not fall as beta grows: the term has no effect here"

@@ -65,8 +65,11 @@ class NADSAU(NAD):
         """
         parts = judging(self.held_out(images, run))
 
-        def answers(what: str, method: Self) -> Tensor:
-            return over(parts, run, what, lambda fold: right(method(model, fold.kept, run).model, [fold.held], run))
+        def answers(setting: str, method: Self) -> Tensor:
+            def answer(fold: Fold) -> Tensor:
+                return right(method(model, fold.kept, run).model, [fold.held], run)
+
+            return over(parts, run, "the teacher", setting, answer)
 
         first = replace(self, fallback=None)
         methods = {"the fallback": replace(first, teacher=fallback), "the teacher": first}

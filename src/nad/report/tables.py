@@ -84,7 +84,8 @@ def table(plans: Sequence[Planned], found: pd.DataFrame, metric: str, how: Layou
         raise NadError(f"there is no metric {printable(metric)!r}{close(metric, METRICS | EXTRA)}")
     found = of_plans(plans, found)
     measured = found.dropna(subset=[metric])
-    columns = tuple(dict.fromkeys(plan.victim for plan in plans if plan.victim in set(measured["victim"])))
+    seen = set(measured["victim"])
+    columns = tuple(dict.fromkeys(plan.victim for plan in plans if plan.victim in seen))
     specs: dict[str, str] = {}
     entries: dict[str, dict[str, Entry]] = {}
     if f"{BEFORE} {metric}" in found:
