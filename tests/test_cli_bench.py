@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nad import user_code
 from nad.bench import Network
+from nad.defenses import DEFENSES
 
 if TYPE_CHECKING:
     from conftest import Nad
@@ -82,9 +84,87 @@ def test_a_grid_may_bring_its_own_victims(nad: "Nad", where: tuple[str, ...], tm
     assert "mine.toml, line 2: the zoo has a network clean-cifar10; name it anew" in ran.err
 
 
+OWN_METHOD = """
+from dataclasses import dataclass
+
+import nad
+
+
+@nad.DEFENSES.register("untouched")
+@dataclass(frozen=True, kw_only=True)
+class Untouched(nad.Defense):
+    def erase(self, model, images, run):
+        return nad.Outcome(model, self)
+"""
+
+
+def test_a_victim_of_another_grid_is_not_taken_for_the_grid_s_own(
+    nad: "Nad", where: tuple[str, ...], tmp_path: Path
+) -> None:
+    shared = "".join(f"{key} = {json.dumps(value)}\n" for key, value in SHORT.items())
+    grid = f'[[cell]]\nname = "own"\nattack = "badnets:target=1"\n{shared}' + GRID.replace("badnets-cifar10", "own")
+    only = ("--seeds", 1, "--only", "own/finetune*")
+    (tmp_path / "mine.toml").write_text(grid)
+    assert nad("bench", *where, *only).code == 0
+    (tmp_path / "zoo" / ".own.abcd_123").mkdir()  # what a run leaves that is killed while it trains
+    (tmp_path / "mine.toml").write_text(grid.replace("target=1", "target=2"))
+    for more in ((), ("--dry-run",)):
+        ran = nad("bench", *where, *only, *more)
+        assert ran.code == 2
+        assert "own: stale" in ran.out
+        assert "own/finetune" not in ran.out, "no number is said of it"
+        assert "the zoo has own with other settings than this grid says\n--overwrite trains it anew" in ran.err
+    assert nad("bench", *where, *only, "--overwrite").code == 0
+    result = json.loads((tmp_path / "out" / "own" / "finetune@0.5-0.json").read_text())
+    assert result["attack"].startswith("badnets:target=2,")
+    assert not (tmp_path / "zoo" / ".own.abcd_123").exists()
+
+
+def test_a_method_of_one_s_own_is_named_where_its_file_is_given(
+    nad: "Nad", where: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text(GRID + '[[method]]\nname = "own"\nmethod = "untouched"\n')
+    (tmp_path / "own.py").write_text(OWN_METHOD)
+    only = ("--only", "*/own@0.5-0")
+    assert "unknown defense 'untouched'" in nad("bench", *where, *only).err
+    code = ("--code", tmp_path / "own.py")
+    try:
+        assert ": made" in nad("bench", *where, *only, *code, "--jobs", 2).out, "in a process of its own"
+        assert ": done" in nad("bench", *where, *only, *code).out
+        (tmp_path / "own.py").write_text(OWN_METHOD + "# edited\n")
+        user_code.digest.cache_clear()  # as in a new process
+        assert ": stale" in nad("bench", *where, *only, *code).out
+    finally:
+        DEFENSES._methods.pop("untouched", None)
+        user_code.digest.cache_clear()
+
+
+def instead(where: tuple[str, ...], option: str, value: Path) -> list[str]:
+    """The same with another value of an option."""
+    place = where.index(option) + 1
+    return [*where[:place], str(value), *where[place + 1 :]]
+
+
+def test_images_that_nobody_knows_are_said_once(nad: "Nad", where: tuple[str, ...], tmp_path: Path) -> None:
+    ran = nad("bench", *instead(where, "--data", tmp_path), "--dry-run")
+    assert (ran.code, ran.out) == (2, "")
+    assert "there are no images 'tiny' in " in ran.err
+    assert "give the folder that holds them by that name, --data DIR, or set NAD_DATA" in ran.err
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_once(nad: "Nad", where: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = nad("bench", *instead(where, "--out", tmp_path / "file" / "results"))
+    assert ran.code == 2
+    assert ran.out == ""
+    assert "cannot write to --out" in ran.err
+    assert "Not a directory; choose another folder" in ran.err
+
+
 def test_a_dry_run_makes_nothing_and_says_how_long_it_takes(nad: "Nad", where: tuple[str, ...], tmp_path: Path) -> None:
     ran = nad("bench", *where, "--dry-run")
     assert (ran.code, ran.out.count(": missing")) == (0, 7), ran.err
+    assert "computed on" not in ran.err
     assert not (tmp_path / "zoo").exists()
     assert nad("bench", *where, "--only", "*/clean@0.5-0,*/finetune@0.5-0").code == 0
     ran = nad("bench", *where, "--dry-run")
@@ -96,8 +176,9 @@ def test_a_dry_run_makes_nothing_and_says_how_long_it_takes(nad: "Nad", where: t
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--jobs", "0"), "expected --jobs and --seeds of at least 1, got 0"),
-        (("--seeds", "0"), "expected --jobs and --seeds of at least 1"),
+        (("--jobs", "0"), "expected --jobs of at least 1, got 0"),
+        (("--seeds", "0"), "expected --seeds of at least 1, got 0"),
+        (("--code", "none.py"), "there is no file none.py"),
         (("--only", "nobody"), "no cell of"),
         (("--seed", "1"), "bench takes no --seed"),
     ],

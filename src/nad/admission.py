@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from nad.data.images import ImageSet
+from nad.data.images import ImageSet, an_image_set
 from nad.errors import NadError, printable
 from nad.models.forward import outputs
 
@@ -15,8 +15,10 @@ def admitted(model: nn.Module, images: ImageSet, method: str, least: int = 2) ->
         least: how many the method needs.
 
     Raises:
-        NadError: images that are poisoned, too few, of one class, or of other classes than the network's.
+        NadError: what is no ImageSet; images that are poisoned, too few, of one class, or of other classes than the
+            network's.
     """
+    images = an_image_set(images).decoded()
     if images.poisoned is not None and bool(images.poisoned.any()):
         raise NadError(f"{method} takes clean images only, got {int(images.poisoned.sum())} poisoned ones")
     counts = images.counts()

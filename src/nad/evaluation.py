@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nad.attacks.base import Attack
-from nad.data.images import ImageSet
+from nad.data.images import ImageSet, an_image_set
 from nad.detection.base import Detector
 from nad.errors import NadError
 from nad.keeping import Piece, made_once
@@ -54,17 +54,28 @@ def _count(hits: Tensor) -> Count:
 def evaluate(
     model: nn.Module,
     test: ImageSet,
-    attack: Attack | None = None,
+    attack: Attack | str | None = None,
     run: Run | None = None,
     clean: Tensor | None = None,
 ) -> Metrics:
     """Evaluate in eval mode, without augmentation, on all test images.
 
     Args:
-        test: clean test images. attack: where given, success is measured on its triggered copies of them.
+        model: takes fp32 (N, 3, H, W) pixels in [0, 1], gives (N, classes) logits; left as it was.
+        test: clean test images with their labels.
+        attack: where given, an attack or its specification: success is measured on its triggered copies of them.
+        run: device and precision.
         clean: int64 (N,), predictions on `test`, where somebody made them already.
+
+    Returns:
+        Counts of right and of all answers: accuracy and, with an attack, its success (ASR), recovered accuracy, and
+        accuracy without the target class; `.rate` of each is a fraction.
+
+    Raises:
+        NadError: what is no ImageSet, or an attack that there is not or that does not fit the images.
     """
-    run = run or Run()
+    run, test = run or Run(), an_image_set(test)
+    attack = None if attack is None else Attack.parse(attack)
     clean = predictions(model, test, run) if clean is None else clean
     triggered = None if attack is None else predictions(model, attack.triggered(test), run)
     return measured(test.labels.cpu(), clean, triggered, attack, len(test.classes))

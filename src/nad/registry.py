@@ -88,12 +88,17 @@ class Method:
 
     spec_name: ClassVar[str] = ""
     registry: ClassVar["Registry[Any]"]
-    version: ClassVar[int] = 1  # raised when the method's numbers change
+    version: ClassVar[int] = 1  # raised when the method's numbers change; an own file's text counts as well
 
     @classmethod
     def parse(cls, text: "str | Self", *, trusted: bool = True) -> Self:
         """An instance from its specification; an instance is returned as it is."""
-        return text if isinstance(text, cls) else cls.registry.create(typing.cast(str, text), trusted=trusted)
+        if isinstance(text, cls):
+            return text
+        if not isinstance(text, str):
+            kind = cls.registry.kind
+            raise NadError(f"expected a {kind} or its specification, name:key=value, got {printable(text)!r}")
+        return cls.registry.create(text, trusted=trusted)
 
     def __str__(self) -> str:
         """The shortest specification that gives this object: the fields that differ from their defaults."""
@@ -140,10 +145,15 @@ class Method:
 
     def configuration(self) -> dict[str, Any]:
         """Every field with its value, nested methods resolved: what a result records and a fingerprint covers."""
-        own = self._portable()
-        return {"name": self.spec_name, "version": self.version} | {
-            f.name: v.configuration() if isinstance(v := getattr(own, f.name), Method) else v for f in self._fields()
-        }
+        own, code = self._portable(), user_code.digest(type(self).__module__)
+        return (
+            {"name": self.spec_name, "version": self.version}
+            | ({"code": code} if code else {})
+            | {
+                f.name: v.configuration() if isinstance(v := getattr(own, f.name), Method) else v
+                for f in self._fields()
+            }
+        )
 
 
 def show(value: Any) -> str:
@@ -172,6 +182,12 @@ class Registry(Generic[M]):
         self._methods: dict[str, type[M]] = {}
 
     def register(self, name: str) -> Callable[[type[M]], type[M]]:
+        """A decorator that gives a class this name, once.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
         def add(method: type[M]) -> type[M]:
             if name in self._methods:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")

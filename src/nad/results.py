@@ -161,7 +161,7 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     shown, place = printable(path), resolved(path)
     made: list[Path] = []
     try:
-        with _writing(shown):
+        with writing(shown):
             replaces = _holds_result(place, shown, overwrite)
             made = [p for p in place.parents if not p.exists()]
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         try:
             temporary.chmod(0o755)
             yield temporary
-            with _writing(shown):
+            with writing(shown):
                 _swap(temporary, place) if replaces else os.replace(temporary, place)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -185,11 +185,12 @@ def resolved(path: Path) -> Path:
 
 
 @contextmanager
-def _writing(shown: str) -> Iterator[None]:
+def writing(place: Path | str) -> Iterator[None]:
+    """Any failure to write there, in one line."""
     try:
         yield
     except OSError as error:
-        raise NadError(f"cannot write to --out {shown}: {error.strerror}; choose another folder") from error
+        raise NadError(f"cannot write to --out {printable(place)}: {error.strerror}; choose another folder") from error
 
 
 def _holds_result(place: Path, shown: str, overwrite: bool) -> bool:

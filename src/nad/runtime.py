@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from lightning_fabric import Fabric
 
-from nad.errors import NadError
+from nad.errors import NadError, printable
 from nad.seeding import derive, generator
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -52,6 +52,11 @@ class Run:
     devices: int = 1
     within: Fabric | None = field(default=None, compare=False, repr=False)
     alone: bool = True
+
+    def __post_init__(self) -> None:
+        for what, said, kinds in (("device", self.device, Device), ("precision", self.precision, Precision)):
+            if said not in get_args(kinds):
+                raise NadError(f"expected {what} to be one of {', '.join(get_args(kinds))}, got {printable(said)!r}")
 
     def generator(self, name: str) -> torch.Generator:
         """The CPU generator of the stream called `name` under this seed."""

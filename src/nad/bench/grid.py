@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from functools import cache
 from typing import Any
+
+import torch
 
 from nad import grids
 from nad.bench.cell import Cell
@@ -10,6 +13,7 @@ from nad.bench.erasure import Erasure
 from nad.bench.network import Network
 from nad.errors import NadError, printable
 from nad.grids import Planned
+from nad.models.create import create
 from nad.registry import close
 from nad.training import REGIMES
 
@@ -26,6 +30,9 @@ def read(name: str, seeds: int | None = None) -> list[Cell]:
         NadError: an unknown grid, an entry that is no cell, or a method that there is not, with its file and line.
     """
     content = grids.content(name)
+    grids.typed({"unflipped": (str,)}, content, f"grid {printable(name)}")
+    if "method" not in content and "victims" in content.get("defaults", {}):
+        raise NadError(f"grid {printable(name)}: [defaults] names victims, and there is no [[method]] to try on them")
     shared = {} if "method" in content else content.get("defaults", {})  # those of a grid of erasers are theirs
     own = [cell for entry in content.get("cell", ()) for cell in _networks(name, shared | entry)]
     cells: list[Cell] = list(own)
@@ -37,8 +44,12 @@ def read(name: str, seeds: int | None = None) -> list[Cell]:
         if taken := [cell.name for cell in own if cell.name in zoo]:
             raise NadError(f"{grids.where(name, taken[0])}: the zoo has a network {printable(taken[0])}; name it anew")
         zoo |= {cell.name: cell for cell in own}
-        erasures = [_erasure(name, plan, zoo, content.get("unflipped", ())) for plan in plans]
+        unflipped = grids.listed(content.get("unflipped", []))
+        erasures = [_erasure(name, plan, zoo, unflipped) for plan in plans]
         cells += sorted(erasures, key=lambda erasure: erasure.data)  # a set is decoded once
+        grids.layout(name)
+    if not cells:
+        raise NadError(f"grid {printable(name)}: expected [[method]] or [[cell]] tables, got none")
     return sorted(cells, key=lambda cell: not cell.core)
 
 
@@ -54,6 +65,7 @@ def _networks(grid: str, entry: dict[str, Any]) -> list[Network]:
     if lacking := {"name", "data", "model"} - set(entry):
         raise NadError(f"{what} lacks {', '.join(sorted(lacking))}")
     grids.typed(_KINDS, entry, what)
+    grids.plain(entry["name"], what)
     own = {key: value for key, value in entry.items() if key not in ("seeds", "augment")}
     if "augment" in entry:
         own["augment"] = tuple(entry["augment"])
@@ -62,10 +74,17 @@ def _networks(grid: str, entry: dict[str, Any]) -> list[Network]:
     try:
         if cells[0].regime not in REGIMES:
             raise NadError(f"there is no regime {printable(cells[0].regime)!r}{close(cells[0].regime, REGIMES)}")
-        cells[0].recipe, cells[0].planted()
+        cells[0].recipe, cells[0].planted(), _buildable(cells[0].model)
     except NadError as error:
         raise NadError(f"{what}: {error}") from error
     return cells
+
+
+@cache
+def _buildable(model: str) -> None:
+    """Refuse a name of no network, or of one in a file with code, before anything is trained."""
+    with torch.device("meta"):
+        create(model, 2, trusted=False)
 
 
 _TEXTS, _WHOLE, _SWITCHES = (

@@ -1,6 +1,7 @@
 """Cells that train a network, with a backdoor or without."""
 
 import os
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,6 +72,8 @@ class Network(Cell):
 
     def make(self, dataset: Dataset, run: Run, out: Path, fingerprint: str) -> dict[str, Any]:
         os.makedirs(out, exist_ok=True)
+        for left in out.glob(f".{self.name}.????????"):  # of a run that was killed; this one has the claim
+            shutil.rmtree(left, ignore_errors=True)
         with new_folder(out / self.name, overwrite=True) as folder:
             stored = getattr(torch, STORED)
             began = time.perf_counter()

@@ -28,6 +28,7 @@ from nad.errors import NadError, printable
 from nad.keeping import claimed
 from nad.results import read_json, resolved
 from nad.runtime import Run, keep_memory, silent
+from nad.user_code import run_once
 
 State = Literal["done", "made", "missing", "stale", "skipped", "failed", "elsewhere"]
 
@@ -52,6 +53,7 @@ class Job:
         run: device, precision and progress; each cell has its own seed.
         dry: only say what is missing.
         overwrite: make cells again that are there with another configuration; otherwise they are left as they are.
+        code: files of the user's own that register what cells name.
     """
 
     out: Path
@@ -59,6 +61,7 @@ class Job:
     run: Run
     dry: bool = False
     overwrite: bool = False
+    code: tuple[str, ...] = ()
 
 
 Pool = Callable[[Callable[[Cell], Status], Sequence[Cell]], Iterator[Status]]
@@ -161,6 +164,8 @@ def work(cell: Cell, job: Job, wait: bool = True) -> Status:
     if cell.gpu and job.run.torch_device.type != "cuda":
         return Status(cell, "skipped", error="needs a GPU")
     try:
+        for file in job.code:  # this may be a process of its own
+            run_once(file)
         dataset = decoded(cell.data, job.data)
         run = replace(job.run, seed=cell.seed)
         if job.dry and not cell.ready:
@@ -207,4 +212,6 @@ def decoded(name: str, folder: Path | None) -> Dataset:
 
 
 def _said(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return printable(f"{error.strerror}: {error.filename}" if error.filename else error.strerror, 400)
     return printable("; ".join(str(error).splitlines()), 400) or type(error).__name__

@@ -53,14 +53,14 @@ class How:
     "Print one JSON object and nothing else on standard output."
 
     @contextmanager
-    def run(self, devices: int = 1) -> Iterator[Run]:
+    def run(self, devices: int = 1, dry: bool = False) -> Iterator[Run]:
         if devices < 1:
             raise NadError(f"expected --devices of at least 1, got {devices}")
         run = Run(self.seed, self.device, self.precision, devices=devices)
         chosen = f"{run.torch_device.type} in {run.resolved_precision}, seed {self.seed}"
         with console.progress(quiet=not sys.stderr.isatty()) as report:
             yield replace(run, progress=report)
-        if not self.json:  # said at the end, so that bad input gets its one or two lines and no other
+        if not (self.json or dry):  # said at the end, so that bad input gets its one or two lines and no other
             console.say(f"computed on {chosen}")
 
 

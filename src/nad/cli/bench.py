@@ -15,9 +15,11 @@ from nad.bench.estimates import Estimates
 from nad.bench.grid import ZOO
 from nad.bench.runner import Pool, Status, in_processes, one_by_one
 from nad.cli.app import How, app, flag, sets
+from nad.data.sources import located
 from nad.errors import NadError, printable
 from nad.models import zoo
-from nad.results import dumps, resolved
+from nad.results import dumps, resolved, writing
+from nad.user_code import run_once
 
 
 @app.command
@@ -31,6 +33,7 @@ def bench(
     jobs: int = 1,
     ray: str | None = None,
     devices: int = 1,
+    code: Annotated[list[str] | None, flag] = None,
     dry_run: Annotated[bool, flag] = False,
     overwrite: Annotated[bool, flag] = False,
     how: How = How(),
@@ -59,6 +62,8 @@ def bench(
         takes the cores of this machine divided by --jobs.
     devices
         GPUs that the training of a network is spread over; erasers use one.
+    code
+        Python file of your own that registers methods, which the grid may then name; may be repeated.
     dry_run
         Only say what is missing, and about how long it takes.
     overwrite
@@ -66,8 +71,11 @@ def bench(
     """
     if how.seed:
         raise NadError("bench takes no --seed: every cell of a grid has its own")
-    if jobs < 1 or (seeds is not None and seeds < 1):
-        raise NadError(f"expected --jobs and --seeds of at least 1, got {min(jobs, seeds or 1)}")
+    for option, count in (("--jobs", jobs), ("--seeds", seeds)):
+        if count is not None and count < 1:
+            raise NadError(f"expected {option} of at least 1, got {count}")
+    for file in code or ():
+        run_once(file)
     planned = read(grid, seeds)
     erasers = [cell for cell in planned if isinstance(cell, Erasure)]
     beside = [cell for cell in planned if isinstance(cell, Network) and erasers]  # victims of the grid's own
@@ -75,13 +83,18 @@ def bench(
     if not cells:
         raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
     held = sets(data)
+    for name in dict.fromkeys(cell.data for cell in cells):
+        located(name, held)  # said once, and not of every cell
     threads = max(1, torch.get_num_threads() // jobs)
     pool = on_ray(ray, threads) if ray else in_processes(jobs) if jobs > 1 else one_by_one
-    with how.run(devices) as run:
-        job = Job(resolved(out or _home(grid, cells)), resolved(held) if held else None, run, dry_run, overwrite)
-        statuses = _victims(networks() + beside, cells, job, pool, jobs, how.json) + _done(
-            cells, job, pool, jobs, how.json
-        )
+    with how.run(devices, dry_run) as run:
+        place = resolved(out or _home(grid, cells))
+        if not dry_run:
+            with writing(place):
+                place.mkdir(parents=True, exist_ok=True)
+        job = Job(place, resolved(held) if held else None, run, dry_run, overwrite, tuple(code or ()))
+        statuses = _victims(networks() + beside, beside, cells, job, pool, jobs, how.json)
+        statuses += _done(cells, job, pool, jobs, how.json)
     if how.json:
         console.raw(dumps([{"name": s.cell.name, "state": s.state, "error": s.error} for s in statuses]))
     if failed := [s for s in statuses if s.state == "failed"]:
@@ -103,12 +116,26 @@ def _home(grid: str, cells: list[Cell]) -> Path:
     return Path("results") / own if isinstance(cells[0], Erasure) else Path("runs") / Path(grid).stem
 
 
-def _victims(known: list[Network], cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool) -> list[Status]:
-    """Train the networks among those `known` that erasers need and the zoo lacks."""
+def _victims(
+    known: list[Network], own: list[Network], cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool
+) -> list[Status]:
+    """Train the networks among those `known` that erasers need and the zoo lacks.
+
+    Raises:
+        NadError: one of the grid's `own` is there as another grid, or this one before, said it.
+    """
     wanted = {name for cell in cells if isinstance(cell, Erasure) for name in cell.networks}
     home = resolved(_home(ZOO, []))
-    lacking: list[Cell] = [c for c in known if c.name in wanted and not (c.result(home).is_file() and c.intact(home))]
-    return _done(lacking, replace(job, out=home, overwrite=False), pool, jobs, quiet) if lacking else []
+    lacking: list[Cell] = [
+        c for c in known if c.name in wanted and (c in own or not (c.result(home).is_file() and c.intact(home)))
+    ]
+    statuses = _done(lacking, replace(job, out=home), pool, jobs, quiet) if lacking else []
+    if stale := [s.cell.name for s in statuses if s.state == "stale"]:
+        raise NadError(
+            f"the zoo has {_few(stale)} with other settings than this grid says\n"
+            "--overwrite trains it anew, or give it another name"
+        )
+    return statuses
 
 
 def _done(cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool) -> list[Status]:

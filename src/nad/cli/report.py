@@ -74,6 +74,9 @@ def draw(
 ) -> None:
     """Draw a picture of the paper, of the networks that the tables are measured on.
 
+    The purified networks that figures 3, 11 and 12 show are made on the way, which takes minutes; each that is finished
+    stays in the cache, so that a run that was stopped continues.
+
     Parameters
     ----------
     figure
@@ -103,7 +106,12 @@ def _asked(what: str, results: Path) -> tuple[list[Planned], Layout, pd.DataFram
     """What is to be reported: a grid's plans and layout, or a folder's own, and the results."""
     if what in grids.names() or what.endswith(".toml"):
         shared = results / "erasures" if what in grids.names() else results / Path(what).stem
-        return grids.planned(what), grids.layout(what), cells(shared if shared.is_dir() else results)
+        if not (plans := grids.planned(what)):
+            raise NadError(
+                f"{printable(what)} trains networks and plans no erasers, so that there is no table\n"
+                f"nad bench {printable(what)} --dry-run says what is there of it"
+            )
+        return plans, grids.layout(what), cells(shared if shared.is_dir() else results)
     if not Path(what).is_dir():
         raise NadError(f"there is no grid, page or folder {printable(what)!r}{close(what, grids.names())}")
     found = cells(Path(what))
@@ -112,7 +120,7 @@ def _asked(what: str, results: Path) -> tuple[list[Planned], Layout, pd.DataFram
 
 def _expected(what: str, results: Path) -> str:
     if not Path(what).is_dir():
-        return f"results in {printable(results)}"
+        return f"results in {printable(results)}, which nad bench makes; --results names another folder"
     return "results in it (VICTIM/METHOD-SEED.json), or the result.json that nad purify writes"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +53,11 @@ class ImageSet:
     came: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        for what, one in (("pixels", self.pixels), ("labels", self.labels)):
+            if not isinstance(one, Tensor | Pixels) or isinstance(one, np.ndarray):
+                raise NadError(
+                    f"expected {what} as a torch tensor, got {type(one).__name__}; torch.as_tensor makes one"
+                )
         shape = tuple(self.pixels.shape)
         if len(shape) != 4 or shape[1] != 3:
             raise NadError(f"expected pixels of shape (N, 3, H, W), got {shape}")
@@ -142,6 +148,18 @@ class ImageSet:
     def counts(self) -> list[int]:
         """The number of images of each class."""
         return torch.bincount(self.labels, minlength=len(self.classes)).tolist()
+
+
+def an_image_set(images: object) -> ImageSet:
+    """`images`, if they are what a function of images takes.
+
+    Raises:
+        NadError: they are something else, such as a Dataset, which holds two sets.
+    """
+    if isinstance(images, ImageSet):
+        return images
+    hint = "; its .train and .test are such" if hasattr(images, "train") else ""
+    raise NadError(f"expected an ImageSet, got {type(images).__name__}{hint}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,5 +168,21 @@ def _images(name: str, raw: Raw, classes: tuple[str, ...], shape: tuple[int, int
 
 def held(name: str, folder: Path | None) -> Dataset:
     """The set called `name` in a folder of sets, or else what `load` knows by that name."""
-    place = folder / name if folder else None
-    return load(str(place) if place and place.exists() else name)
+    return load(located(name, folder))
+
+
+def located(name: str, folder: Path | None) -> str:
+    """What `load` takes for the set called `name`.
+
+    Raises:
+        NadError: nobody knows one by that name.
+    """
+    if folder and (folder / name).exists():
+        return str(folder / name)
+    if name not in NAMES and not Path(name).exists():
+        place = f"in {printable(folder)}" if folder else "here"
+        raise NadError(
+            f"there are no images {printable(name)!r} {place}\n"
+            "give the folder that holds them by that name, --data DIR, or set NAD_DATA"
+        )
+    return name

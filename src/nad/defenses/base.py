@@ -46,7 +46,7 @@ class Defense(Method):
             NadError: images that are poisoned, too few, of one class, or of other classes than the network's.
         """
         run = run or Run()
-        images = admitted(model, images.decoded(), self.spec_name, self.min_images)
+        images = admitted(model, images, self.spec_name, self.min_images)
 
         def make() -> Outcome:
             working = working_copy(model)
@@ -65,7 +65,13 @@ class Defense(Method):
         return self, {}
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
-        """Run once on all images; may change `model`, which is a copy in fp32."""
+        """Run once on all images: what a method writes, and `__call__` calls after its checks.
+
+        Args:
+            model: a copy in fp32, every parameter trainable, which may be changed; from (N, 3, H, W) pixels in [0, 1]
+                to logits.
+            images: clean images in memory, of every class of the network. run: with the generators of this seed.
+        """
         raise NotImplementedError
 
 

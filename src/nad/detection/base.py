@@ -19,7 +19,7 @@ class Scores:
     """What a detector says.
 
     Args:
-        summary: a few numbers of the network as a whole, by name.
+        summary: a few numbers of the network as a whole, by names that each detector's own source explains.
         rows: one record a class, or one an input, with the same keys in all of them.
         of: what a row is of.
     """
@@ -53,7 +53,7 @@ class Detector(Method):
             NadError: images that the network was not made for, or inputs given to a detector that takes none.
         """
         run = run or Run()
-        images = admitted(model, images.decoded(), self.spec_name)
+        images = admitted(model, images, self.spec_name)
         if (inputs is not None) != self.takes_inputs:
             raise NadError(
                 f"{self.spec_name} judges inputs; give some, --inputs FOLDER"
@@ -66,5 +66,10 @@ class Detector(Method):
         return self.scores(model, images, run, inputs.decoded().plain() if inputs is not None else None)
 
     def scores(self, model: nn.Module, images: ImageSet, run: Run, inputs: ImageSet | None) -> Scores:
-        """Score; must leave `model` as it was."""
+        """What a method writes and `__call__` calls, after its checks; must leave `model` as it was.
+
+        Args:
+            images: clean images in memory, of every class of the network.
+            inputs: images to judge where `takes_inputs` says so, else None.
+        """
         raise NotImplementedError

@@ -108,6 +108,7 @@ def content(name: str, liked_by: tuple[str, ...] = ()) -> dict[str, Any]:
         found = tomllib.loads(text)
     except ValueError as error:
         raise NadError(f"grid {printable(name)}: expected a TOML file, got {error}") from error
+    known(_TABLES, found, f"grid {printable(name)}")
     for key in ("method", "cell"):
         entries = found.get(key, [])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -143,7 +144,9 @@ def _text(name: str) -> str:
     if name.endswith(".toml"):
         try:
             return Path(name).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise NadError(f"grid {printable(name)} cannot be read: {error.strerror}") from error
+        except ValueError as error:
             raise NadError(f"grid {printable(name)}: expected a TOML file, got {error}") from error
     if name not in names():
         raise NadError(f"there is no grid {printable(name)!r}{close(name, names())}")
@@ -160,25 +163,40 @@ def planned(name: str, seeds: int | None = None) -> list[Planned]:
         NadError: an entry that no eraser has.
     """
     found = content(name)
-    known({"cell", "method", "defaults", "table", "like", "pick", "unflipped"}, found, name)
     defaults = found.get("defaults", {}) if "method" in found else {}
     known(_KNOWN, defaults, f"{name}: [defaults]")
     entries = [defaults | entry for entry in found.get("method", ())]
     if seeds:
-        entries = [e | {"seeds": list(range(seeds))} if len(_listed(e.get("seeds"))) > 1 else e for e in entries]
+        entries = [e | {"seeds": list(range(seeds))} if len(listed(e.get("seeds"))) > 1 else e for e in entries]
     plans = [one for entry in entries for one in _each(name, entry)]
     if twice := [plan for plan, times in Counter(plan.name for plan in plans).items() if times > 1]:
-        raise NadError(f"{name} plans {printable(twice[0])} twice; give each method, and each x, a name of its own")
+        raise NadError(
+            f"{name} plans {printable(twice[0])} twice; give each method, and each x and what varies, a name of its "
+            "own (name = 'nad-x{x}'), and each seed and victim once"
+        )
     return plans
 
 
 def layout(name: str) -> Layout:
-    """How a grid's results are reported."""
+    """How a grid's results are reported.
+
+    Raises:
+        NadError: an entry that no table has, or a comparison of methods that the grid does not plan.
+    """
+    what = f"{name}: [table]"
     said = content(name).get("table", {})
-    known({f.name for f in fields(Layout)}, said, f"{name}: [table]")
-    return Layout(**said)
+    known({f.name for f in fields(Layout)}, said, what)
+    typed(_TABLE, said, what)
+    typed(dict.fromkeys(said.get("against", ()), (str,)), said.get("against", {}), f"{what} against")
+    own = tomllib.loads(_text(name)).get("table", {}).get("against", {})  # a part of another grid may lack its methods
+    labels = {plan.label for plan in planned(name)} if own else set()
+    for label in (one for judged, controls in own.items() for one in (judged, *listed(controls))):
+        if label not in labels:
+            raise NadError(f"{what} against: the grid has no method {printable(label)!r}{close(label, labels)}")
+    return Layout(**said | {"against": {one: listed(controls) for one, controls in said.get("against", {}).items()}})
 
 
+_TABLES = {"cell", "method", "defaults", "table", "like", "pick", "unflipped"}
 _NEEDED = {"name", "method", "victims", "seeds"}
 _NUMBERS, _SWITCHES = ("clean", "x"), ("reactivate", "clean_teacher", "core", "gpu")
 _KINDS: dict[str, tuple[type, ...]] = (
@@ -186,6 +204,11 @@ _KINDS: dict[str, tuple[type, ...]] = (
     | dict.fromkeys(_NUMBERS, (int, float))
     | dict.fromkeys(_SWITCHES, (bool,))
     | {"seeds": (int,), "vary": (dict,)}
+)
+_TABLE: dict[str, tuple[type, ...]] = (
+    dict.fromkeys(("title", "before", "x"), (str,))
+    | dict.fromkeys(("published", "log"), (bool,))
+    | {"against": (dict,)}
 )
 _KNOWN = {f.name for f in fields(Planned)} - {"label", "victim", "seed"} | _NEEDED | {"suffix", "vary"}
 
@@ -195,17 +218,21 @@ def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
     if lacking := _NEEDED - set(entry):
         raise NadError(f"{grid}: [[method]] {printable(entry.get('name', ''))!r} lacks {', '.join(sorted(lacking))}")
     what = f"{grid}: [[method]] {printable(entry['name'])!r}"
-    if not isinstance(entry["victims"], list) or not isinstance(entry["seeds"], list):
-        raise NadError(f"{what}: expected victims and seeds as lists, [...]")
+    for key in ("victims", "seeds"):
+        if not isinstance(entry[key], list) or not entry[key]:
+            raise NadError(f"{what}: expected {key} as a list of at least one, [...], got {printable(entry[key])}")
     typed(_KINDS, entry, what)
+    if min(entry["seeds"]) < 0:
+        raise NadError(f"{what}: expected seeds of at least 0, got {min(entry['seeds'])}")
+    plain(entry["name"], what)
     own = {key: entry[key] for key in ("line", *_SWITCHES) if key in entry}
-    fractions, places = _listed(entry.get("clean", CLEAN)), _listed(entry.get("x"))
+    fractions, places = listed(entry.get("clean", CLEAN)), listed(entry.get("x"))
     if wrong := [fraction for fraction in fractions if not 0 < fraction <= 1]:
         raise NadError(f"{what}: expected clean in (0, 1], the fraction of the training images, got {wrong[0]:g}")
     victims = [victim + entry.get("suffix", "") for victim in entry["victims"]]
     varied = entry.get("vary", {})
     typed(dict.fromkeys(varied, (int, float)), varied, f"{what}: vary")
-    combined = [dict(zip(varied, values)) for values in itertools.product(*map(_listed, varied.values()))]
+    combined = [dict(zip(varied, values)) for values in itertools.product(*map(listed, varied.values()))]
     for clean, x, more, seed, victim in itertools.product(fractions, places, combined, entry["seeds"], victims):
         shown = more if x is None else more | {"x": x}
         paper = _filled(entry.get("paper", ""), shown).replace("{attack}", attack(victim))
@@ -221,7 +248,8 @@ def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
         )
 
 
-def _listed(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
+    """A value that may stand alone or in a list."""
     return value if isinstance(value, list) else [value]
 
 
@@ -251,10 +279,16 @@ _WORDS: dict[type, str] = {
 def typed(kinds: Mapping[str, tuple[type, ...]], entry: Mapping[str, Any], what: str) -> None:
     """Refuse a value, or one in a list, that is of none of its key's `kinds`."""
     for key, wanted in kinds.items():
-        for value in _listed(entry[key]) if key in entry else ():
+        for value in listed(entry[key]) if key in entry else ():
             if not isinstance(value, wanted):
                 words = " or ".join(_WORDS[kind] for kind in wanted)
                 raise NadError(f"{what}: expected {key} to be {words}, got {printable(value)!r}")
+
+
+def plain(name: str, what: str) -> None:
+    """Refuse a name that cannot be that of a file."""
+    if not name or name.startswith(".") or set(name) & set("/\\") or printable(name) != name:
+        raise NadError(f"{what}: expected a name that a file can have (no /, no dot first), got {printable(name)!r}")
 
 
 def known(names: set[str], entry: dict[str, Any], what: str) -> None:

@@ -52,11 +52,17 @@ def purify(
         images: clean images with labels in the order of the network's outputs.
         method: a specification such as `nad:beta=5` or a Defense.
 
+        seed, device, precision, progress: as `Run` takes them.
+
     Returns:
         An Outcome; `.model` is the purified network.
+
+    Raises:
+        NadError: a method that there is not; images that are poisoned, too few, of one class, or of other classes than
+            the network's.
     """
     asked, run = Defense.parse(method), Run(seed, device, precision, progress)
-    images = admitted(model, images.decoded(), asked.spec_name, asked.min_images)
+    images = admitted(model, images, asked.spec_name, asked.min_images)
     asked = batched(asked, len(images))
     return (asked if flips(model, images, run) else unflipped(asked))(model, images, run)
 

@@ -1,11 +1,13 @@
 """Result files as one table."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from nad.errors import NadError
 from nad.grids import Planned
 from nad.results import read_json
 
@@ -18,9 +20,9 @@ COLUMNS = (*KEYS, *METRICS, *(f"before {m}" for m in METRICS), *EXTRA)
 def cells(folder: Path) -> pd.DataFrame:
     """One row a result below `folder`, named VICTIM/LABEL-SEED; metrics in percent, NaN where there is none.
 
-    Files that are not of an eraser are passed over.
+    Files that are not of an eraser, or that nobody can read, are passed over: what they were is missing.
     """
-    read = ((path, read_json(path)) for path in sorted(folder.glob("*/*.json")))
+    read = ((path, _read(path)) for path in sorted(folder.glob("*/*.json")))
     rows = [_row(path, result) for path, result in read if isinstance(result, dict) and set(result) >= _NEEDED]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -40,6 +42,11 @@ def of_plans(plans: Sequence[Planned], found: pd.DataFrame) -> pd.DataFrame:
     asked = {plan.name: plan.method for plan in plans}
     same = [asked.get(cell) in (method, None) for cell, method in zip(found["cell"], found["asked"])]
     return found[found["cell"].isin(asked) & pd.Series(same, index=found.index, dtype=bool)]
+
+
+def _read(path: Path) -> Any:
+    with suppress(NadError):
+        return read_json(path)
 
 
 _NEEDED = {"method", "run", "after", "seconds", "notes"}

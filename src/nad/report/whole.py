@@ -16,6 +16,12 @@ from nad.report.plots import plot
 from nad.report.summary import outlines, summary
 from nad.report.tables import Table, table
 
+LEGEND = """All numbers are percent, but for seconds: mean ± standard deviation over n seeds, in brackets what the paper
+has and ours less that, `worst` over victims and seeds. A difference is in points, with its 95 % interval over victims,
+or over seeds where there is one victim; a star is p < 0.05 in a paired t-test over at least six victims, after Holm's
+correction over the table.
+"""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -61,7 +67,7 @@ class Report:
             titled.append(f"## against controls\n\n{rendering.grid_of(*rendering.compared(self.compared))}")
         if self.tables and self.tables[0].missing:
             titled.append(f"Results missing: {self.tables[0].missing}.\n")
-        return "\n".join([f"# {self.how.title or 'Results'}\n", *titled])
+        return "\n".join([f"# {self.how.title or 'Results'}\n", LEGEND, *titled])
 
     def write(self, folder: Path) -> None:
         """report.md, tables.tex, results.csv, compared.csv and, where there is something to draw, plot.svg.
