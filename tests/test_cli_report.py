@@ -113,9 +113,9 @@ def test_a_folder_with_nothing_in_it_says_what_it_expected(nad: "Nad", tmp_path:
     [
         ("defense", "there is no grid, page or folder 'defense'; did you mean defenses"),
         ("nowhere.md", "there is no page nowhere.md"),
-        ("nowhere.toml", "expected a TOML file"),
+        ("nowhere.toml", "grid nowhere.toml cannot be read: No such file or directory"),
         ("teachers", "nothing of teachers was measured yet"),
-        ("zoo", "nothing of zoo was measured yet"),
+        ("zoo", "zoo trains networks and plans no erasers, so that there is no table"),
     ],
 )
 def test_what_cannot_be_reported(nad: "Nad", results: Path, what: str, said: str) -> None:
@@ -140,3 +140,10 @@ def test_a_page_that_is_no_text(nad: "Nad", results: Path, tmp_path: Path) -> No
     (tmp_path / "page.md").write_bytes(b"\xff\xfe\x00")
     ran = nad("report", tmp_path / "page.md", "--results", results)
     assert (ran.code, ran.err.startswith("nad: expected a Markdown file in UTF-8, got")) == (2, True), ran.err
+
+
+def test_a_result_that_nobody_can_read_is_missing(nad: "Nad", results: Path) -> None:
+    (results / "erasures" / "badnets-cifar10" / "clp-1.json").write_text('{"method": "cl')
+    ran = nad("report", "defenses", "--results", results, "--json")
+    assert ran.code == 0, ran.err
+    assert [row["n"] for row in ran.json if row["method"] == "clp" and row["metric"] == "asr"] == [1]

@@ -12,6 +12,7 @@ from nad.attacks import BadNets
 from nad.data.sources import Dataset
 from nad.data.synthetic import signs
 from nad.defenses import Defense
+from nad.detection import DETECTORS
 from nad.errors import NadError
 from nad.models.checkpoints import load
 from nad.pipeline import Terms, attack_on, evaluate_checkpoint, loaded_from, purify_checkpoint, train
@@ -147,3 +148,39 @@ def test_an_aggressive_rate_erases_badnets_on_real_images_and_a_gentle_one_does_
     hard, gentle = purify_checkpoint(loaded, dataset, methods, Run(seed=103), Terms(clean=0.05, attack=attack))
     assert hard.result.after.asr.rate < 0.3
     assert gentle.result.after.asr.rate > 0.7
+
+
+@pytest.mark.parametrize("takes", ["purify", "evaluate", "detect", "call"])
+def test_what_is_no_image_set_is_refused_with_what_to_give(victim, dataset, takes):
+    given = {
+        "purify": lambda: nad.purify(victim.model, dataset, "clp"),
+        "evaluate": lambda: nad.evaluate(victim.model, dataset),
+        "detect": lambda: DETECTORS.create("universal")(victim.model, dataset),
+        "call": lambda: Defense.parse("clp")(victim.model, dataset),
+    }
+    with pytest.raises(NadError, match=r"expected an ImageSet, got Dataset; its \.train and \.test are such"):
+        given[takes]()
+
+
+def test_an_evaluation_takes_an_attack_by_its_specification(victim, dataset):
+    by_name = nad.evaluate(victim.model, dataset.test, "badnets:target=1")
+    assert by_name == nad.evaluate(victim.model, dataset.test, BadNets(target=1))
+    assert by_name.asr is not None
+
+
+@pytest.mark.parametrize("method", [None, ["clp"], nad.NAD])
+def test_a_method_that_is_neither_one_nor_its_specification_is_refused(victim, dataset, method):
+    with pytest.raises(NadError, match="expected a defense or its specification, name:key=value, got"):
+        nad.purify(victim.model, dataset.train, method)
+
+
+@pytest.mark.parametrize(("pixels", "labels"), [("array", "tensor"), ("tensor", "array"), ("tensor", "list")])
+def test_images_that_are_no_tensors_are_refused(pixels, labels):
+    made = {
+        "tensor": lambda one: one,
+        "array": lambda one: one.numpy(),
+        "list": lambda one: one.tolist(),
+    }
+    x, y = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
+    with pytest.raises(NadError, match=r"expected (pixels|labels) as a torch tensor, got (ndarray|list)"):
+        nad.ImageSet(made[pixels](x), made[labels](y), ("a", "b"))

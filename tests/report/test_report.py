@@ -422,7 +422,7 @@ def test_what_varies_is_combined(tmp_path):
     assert list(found) == ["nad-0.01-x1", "nad-0.01-x3", "nad-0.1-x1", "nad-0.1-x3"]
     assert found["nad-0.1-x3"] == "nad:lr=0.1,beta=1500"
     path.write_text(path.read_text().replace("-x{k}", ""))
-    with pytest.raises(NadError, match="twice; give each method, and each x, a name of its own"):
+    with pytest.raises(NadError, match="twice; give each method, and each x and what varies, a name of its own"):
         grids.planned(str(path))
 
 
