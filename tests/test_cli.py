@@ -686,6 +686,19 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     assert capsys.readouterr().err == ""
 
 
+def test_a_table_in_a_pipe_keeps_names_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    heads = [f"blend-cifar10-paper-{number}" for number in range(7)]
+    console.options_table("", [["fine-pruning-alone"] * 7], heads)
+    shown = capsys.readouterr().out
+    assert all(head in shown for head in heads)
+    monkeypatch.setenv("COLUMNS", "80")
+    console.options_table("", [["fine-pruning-alone"] * 7], heads)
+    assert not any(head in capsys.readouterr().out for head in heads)
+
+
 def test_poisoning_without_a_test_split_says_what_is_not_written(nad: "Nad", unsplit: Path, tmp_path: Path) -> None:
     ran = nad("poison", "--data", unsplit, "--attack", "badnets:target=1", "--out", tmp_path / "out")
     assert "there is no test split, so neither test nor triggered test images are written" in ran.out

@@ -228,10 +228,14 @@ def test_the_bench_says_what_is_missing_and_what_failed(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NAD_DATA", raising=False)
     ran = nad("bench", "zoo", "--only", "badnets-cifar10-2", "--data", tmp_path, "--dry-run")
+    assert (ran.code, ran.out) == (2, "")
+    assert "there are no images 'cifar10-jpeg' in " in ran.err
+    (tmp_path / "cifar10-jpeg").mkdir()
+    ran = nad("bench", "zoo", "--only", "badnets-cifar10-2", "--data", tmp_path, "--dry-run")
     assert ran.code == 2
-    assert "badnets-cifar10-2: failed (no image set and no path is called 'cifar10-jpeg'" in ran.out
+    assert "badnets-cifar10-2: failed (cifar10-jpeg" in ran.out
     assert "1 of 1 cells failed: badnets-cifar10-2" in ran.err
-    assert "the first one because: no image set" in ran.err
+    assert "the first one because: cifar10-jpeg" in ran.err
 
 
 def test_the_zoo_is_listed(nad: "Nad", victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What a person sees on the terminal: progress on standard error, tables on standard output."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from nad.verdict import MEASURED, Verdict
 
 COLUMNS = {"acc": "accuracy", "acc_nt": "acc. (non-target)", "asr": "ASR", "ra": "recovered acc."}
 
+WIDE = 240  # columns, where nobody says how many there are
 EVERY = 60  # seconds between two lines of progress where there is no terminal
 AGREEMENT = COLUMNS | {
     "acc": "agreement",
@@ -32,7 +34,9 @@ def safe(text: object, limit: int = 200) -> str:
 
 
 def out() -> Console:
-    return Console(highlight=False, emoji=False)
+    """Standard output; in a pipe or file wide enough that names in a table stay whole, and can be searched for."""
+    told = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, emoji=False, width=None if told else WIDE)
 
 
 def err() -> Console:
