@@ -138,7 +138,7 @@ def test_a_result_that_cannot_be_read_is_made_again(job, content):
 def test_time_is_estimated_from_cells_of_the_same_kind():
     a, b, c = (Small(name=n, data="tiny") for n in ("a1", "a2", "b1"))
     estimates = Estimates()
-    assert estimates.of_all([a]) == "nobody knows how long they take"
+    assert estimates.of_all([a]) == "how long that takes is known once one is made"
     estimates.hear(Status(a, "done", {"notes": {"wall": 600.0}}))
     estimates.hear(Status(a, "made", {"notes": {"wall": 1200.0}}))
     assert (estimates.of(b), estimates.of(c)) == (900, 900)

@@ -29,7 +29,11 @@ class Estimates:
         """The time that cells take, `jobs` at a time, in words."""
         seconds = [self.of(cell) for cell in cells]
         known = [s for s in seconds if s is not None]
-        return f"about {in_words(sum(known) / jobs)}" if known or not seconds else "nobody knows how long they take"
+        return (
+            f"about {in_words(sum(known) / jobs)}"
+            if known or not seconds
+            else "how long that takes is known once one is made"
+        )
 
 
 def in_words(seconds: float) -> str:
