@@ -152,6 +152,14 @@ def test_images_that_nobody_knows_are_said_once(nad: "Nad", where: tuple[str, ..
     assert "give the folder that holds them by that name, --data DIR, or set NAD_DATA" in ran.err
 
 
+def test_images_of_some_cells_alone_are_enough_for_those(nad: "Nad", where: tuple[str, ...], tmp_path: Path) -> None:
+    one = '[[cell]]\nname = "{}"\ndata = "{}"\nmodel = "wrn-10-1"\n'
+    (tmp_path / "mine.toml").write_text(one.format("lacking", "nowhere") + one.format("whole", "tiny"))
+    ran = nad("bench", *where, "--dry-run")
+    assert "whole: missing" in ran.out
+    assert "lacking: failed (there are no images 'nowhere' in " in ran.out
+
+
 def test_a_folder_that_cannot_be_written_to_is_said_once(nad: "Nad", where: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ran = nad("bench", *instead(where, "--out", tmp_path / "file" / "results"))

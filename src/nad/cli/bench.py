@@ -15,7 +15,7 @@ from nad.bench.estimates import Estimates
 from nad.bench.grid import ZOO
 from nad.bench.runner import Pool, Status, in_processes, one_by_one
 from nad.cli.app import How, app, flag, sets
-from nad.data.sources import located
+from nad.data.sources import located, there
 from nad.errors import NadError, printable
 from nad.models import zoo
 from nad.results import dumps, resolved, writing
@@ -83,8 +83,8 @@ def bench(
     if not cells:
         raise NadError(f"no cell of {grid} is called {printable(only)!r}; --dry-run names them all")
     held = sets(data)
-    for name in dict.fromkeys(cell.data for cell in cells):
-        located(name, held)  # said once, and not of every cell
+    if not any(there(cell.data, held) for cell in cells):
+        located(cells[0].data, held)  # of every cell the same would be said
     threads = max(1, torch.get_num_threads() // jobs)
     pool = on_ray(ray, threads) if ray else in_processes(jobs) if jobs > 1 else one_by_one
     with how.run(devices, dry_run) as run:
@@ -93,7 +93,7 @@ def bench(
             with writing(place):
                 place.mkdir(parents=True, exist_ok=True)
         job = Job(place, resolved(held) if held else None, run, dry_run, overwrite, tuple(code or ()))
-        statuses = _victims(networks() + beside, beside, cells, job, pool, jobs, how.json)
+        statuses = _victims(beside, cells, job, pool, jobs, how.json)
         statuses += _done(cells, job, pool, jobs, how.json)
     if how.json:
         console.raw(dumps([{"name": s.cell.name, "state": s.state, "error": s.error} for s in statuses]))
@@ -116,10 +116,8 @@ def _home(grid: str, cells: list[Cell]) -> Path:
     return Path("results") / own if isinstance(cells[0], Erasure) else Path("runs") / Path(grid).stem
 
 
-def _victims(
-    known: list[Network], own: list[Network], cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool
-) -> list[Status]:
-    """Train the networks among those `known` that erasers need and the zoo lacks.
+def _victims(own: list[Network], cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool) -> list[Status]:
+    """Train the networks that erasers need, of the package or the grid's `own`, and the zoo lacks.
 
     Raises:
         NadError: one of the grid's `own` is there as another grid, or this one before, said it.
@@ -127,7 +125,9 @@ def _victims(
     wanted = {name for cell in cells if isinstance(cell, Erasure) for name in cell.networks}
     home = resolved(_home(ZOO, []))
     lacking: list[Cell] = [
-        c for c in known if c.name in wanted and (c in own or not (c.result(home).is_file() and c.intact(home)))
+        c
+        for c in networks() + own
+        if c.name in wanted and (c in own or not (c.result(home).is_file() and c.intact(home)))
     ]
     statuses = _done(lacking, replace(job, out=home), pool, jobs, quiet) if lacking else []
     if stale := [s.cell.name for s in statuses if s.state == "stale"]:

@@ -171,6 +171,11 @@ def held(name: str, folder: Path | None) -> Dataset:
     return load(located(name, folder))
 
 
+def there(name: str, folder: Path | None) -> bool:
+    """Whether `held` finds the set, or knows where to get it."""
+    return bool(folder and (folder / name).exists()) or name in NAMES or Path(name).exists()
+
+
 def located(name: str, folder: Path | None) -> str:
     """What `load` takes for the set called `name`.
 
@@ -179,7 +184,7 @@ def located(name: str, folder: Path | None) -> str:
     """
     if folder and (folder / name).exists():
         return str(folder / name)
-    if name not in NAMES and not Path(name).exists():
+    if not there(name, folder):
         place = f"in {printable(folder)}" if folder else "here"
         raise NadError(
             f"there are no images {printable(name)!r} {place}\n"
