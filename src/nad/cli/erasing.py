@@ -70,17 +70,10 @@ def purify(
     overwrite
         Replace a result that is there already.
     """
-    if any(m.partition(":")[0] == Oracle.spec_name for m in method or ()):
-        raise NadError("the oracle knows the trigger and is no method; pass --oracle ATTACK, such as --oracle card")
-    methods = [Defense.parse(m) for m in method or ([] if oracle else [pipeline.DEFAULT])]
-    if other := next((m for m in methods if isinstance(m, Scratch) and m.model), None):
-        raise NadError(
-            f"{other} makes another network than the given one, whose file it cannot become; as a teacher it can be "
-            f"used, --method nad:teacher=scratch,teacher_model={other.model}, or nad train makes it"
-        )
     allowed = MAX_DROP if max_drop is None else max_drop
     if not 0 <= allowed < 1:
         raise NadError(f"expected --max-drop of at least 0 and less than 1, a fraction, got {allowed:g}")
+    methods = _methods(method or ([] if oracle else [pipeline.DEFAULT]))
     methods = methods if max_drop is None else [bounded(one, max_drop) for one in methods]
     several = len(methods) + bool(oracle) > 1
     apart(out, str(located(checkpoint)), "checkpoint")
@@ -116,6 +109,23 @@ def purify(
     if several:
         console.line(results[0]["comparison"]["why"])
     console.line(f"wrote {out}; the report is {out / 'report.html'}")
+
+
+def _methods(named: list[str]) -> list[Defense]:
+    """The erasers of these specifications; none that knows the trigger or gives back another network.
+
+    Raises:
+        NadError: one of them does, or is unknown.
+    """
+    if any(one.partition(":")[0] == Oracle.spec_name for one in named):
+        raise NadError("the oracle knows the trigger and is no method; pass --oracle ATTACK, such as --oracle card")
+    methods = [Defense.parse(one) for one in named]
+    if other := next((m for m in methods if isinstance(m, Scratch) and m.model), None):
+        raise NadError(
+            f"{other} makes another network than the given one, whose file it cannot become; as a teacher it can be "
+            f"used, --method nad:teacher=scratch,teacher_model={other.model}, or nad train makes it"
+        )
+    return methods
 
 
 def _unbounded(made: Made, allowed: float) -> Iterator[str]:
