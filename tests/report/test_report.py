@@ -247,6 +247,9 @@ def test_markdown_and_latex_say_the_same(tmp_path):
         "| nad `nad:lr=0.1` | 10.00 ± 0.00 (4.77, +5.23) | 10.00 | 10.00 | 2 |",
     ]
     assert r"nad & 10.00 $\pm$ 0.00 (4.77, +5.23) & 10.00 & 10.00 & 2 \\" in latex(made)
+    said = latex(made, "10 % of a_set & more")
+    assert r"\caption{10 \% of a\_set \& more: ASR}" in said
+    assert r"\label{tab:asr}" in said
 
 
 def test_a_report_is_a_function_of_the_folder(tmp_path):

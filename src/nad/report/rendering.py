@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from nad.grids import Planned
-from nad.report.cells import of_plans
+from nad.report.cells import EXTRA, METRICS, of_plans
 from nad.report.comparing import Comparison
 from nad.report.tables import MEAN, Table
 
@@ -42,13 +42,17 @@ def grid_of(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     )
 
 
-def latex(table: Table, caption: str = "") -> str:
-    """A LaTeX table for booktabs."""
+def latex(table: Table, title: str = "") -> str:
+    """A LaTeX table for booktabs, made narrower by adjustbox where the page is; its label is `tab:METRIC`."""
     heads, lines = rows(table)
-    frame = pd.DataFrame(lines, columns=heads).replace("±", r"$\\pm$", regex=True)
     columns = "l" + "r" * (len(heads) - 1)
-    text = frame.to_latex(index=False, escape=False, column_format=columns, caption=caption or None)
-    return str(text).replace("_", r"\_")
+    words = {"&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "_": r"\_"}
+    caption = "".join(words.get(c, c) for c in ": ".join(filter(None, (title, (METRICS | EXTRA)[table.metric]))))
+    text = pd.DataFrame(lines, columns=heads).to_latex(
+        index=False, escape=True, column_format=columns, caption=caption, label=f"tab:{table.metric}"
+    )
+    wide = text.replace(r"\begin{tabular}", "\\begin{adjustbox}{max width=\\textwidth}\n\\begin{tabular}")
+    return wide.replace(r"\end{tabular}", "\\end{tabular}\n\\end{adjustbox}").replace("±", r"$\pm$")
 
 
 def frame(tables: Sequence[Table]) -> pd.DataFrame:

@@ -69,6 +69,11 @@ class Report:
             titled.append(f"Results missing: {self.tables[0].missing}.\n")
         return "\n".join([f"# {self.how.title or 'Results'}\n", LEGEND, *titled])
 
+    def latex(self) -> str:
+        """Its tables for a paper."""
+        needs = "% needs \\usepackage{booktabs,adjustbox}\n"
+        return "\n".join([needs, *(rendering.latex(one, self.how.title) for one in self.tables)])
+
     def write(self, folder: Path) -> None:
         """report.md, tables.tex, results.csv, compared.csv and, where there is something to draw, plot.svg.
 
@@ -78,9 +83,7 @@ class Report:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "report.md").write_text(self.page(), encoding="utf-8")
-            captions = METRICS | EXTRA
-            latex = "\n".join(rendering.latex(one, captions[one.metric]) for one in self.tables)
-            (folder / "tables.tex").write_text(latex, encoding="utf-8")
+            (folder / "tables.tex").write_text(self.latex(), encoding="utf-8")
             rendering.frame(self.tables).to_csv(folder / "results.csv", index=False)
             if self.compared:
                 pd.DataFrame(self.compared).to_csv(folder / "compared.csv", index=False)
