@@ -129,6 +129,7 @@ def test_a_method_of_one_s_own_is_named_where_its_file_is_given(
     assert "unknown defense 'untouched'" in nad("bench", *where, *only).err
     code = ("--code", tmp_path / "own.py")
     try:
+        assert "defense untouched: " in nad("list", "defenses", *code).out
         assert ": made" in nad("bench", *where, *only, *code, "--jobs", 2).out, "in a process of its own"
         assert ": done" in nad("bench", *where, *only, *code).out
         (tmp_path / "own.py").write_text(OWN_METHOD + "# edited\n")

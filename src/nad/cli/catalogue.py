@@ -14,12 +14,14 @@ from nad.errors import NadError
 from nad.models import create, zoo
 from nad.registry import Registry, options
 from nad.results import dumps
+from nad.user_code import run_once
 
 
 @app.command(name="list")
 def list_(
     what: Literal["attacks", "defenses", "detectors", "models", "data", "zoo", "grids", "all"] = "all",
     *,
+    code: Annotated[list[str] | None, flag] = None,
     json: Annotated[bool, flag] = False,
 ) -> None:
     """Everything that can be named, with every option and its default.
@@ -28,9 +30,13 @@ def list_(
     ----------
     what
         One kind only.
+    code
+        Python file of your own whose methods are listed too; may be repeated.
     json
         Print one JSON object and nothing else on standard output.
     """
+    for file in code or ():
+        run_once(file)
     methods: dict[str, Registry[Any]] = {"attacks": ATTACKS, "defenses": DEFENSES, "detectors": DETECTORS}
     names = {"models": create.NAMES, "data": sources.NAMES | {"PATH": sources.PATHS}}
     names["grids"] = {name: grids.layout(name).title for name in grids.names()}
