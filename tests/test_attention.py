@@ -90,6 +90,14 @@ def test_invariances(seed, scale, channels, p):
     assert bool((reference <= math.sqrt(2) + 1e-6).all())
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, 4.0])
+@pytest.mark.parametrize("scale", [1e-5, 1e6])
+def test_the_scale_cancels_however_small_it_is(p, scale):
+    student, teacher = (torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
+    torch.testing.assert_close(d(student * scale, teacher, p=p), d(student, teacher, p=p), atol=2e-6, rtol=1e-4)
+    assert d(torch.zeros(1, 2, 4, 4), teacher[:1], p=p).item() == pytest.approx(1)
+
+
 def test_the_raw_map_is_changed_by_a_sign():
     flipped = STUDENT * torch.tensor([1.0, -1.0]).view(1, 2, 1, 1)
     assert d(flipped, STUDENT, "sum").item() == 0

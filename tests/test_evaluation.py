@@ -1,5 +1,6 @@
 """Metrics on hand-computed predictions and their invariants (G9)."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -181,3 +182,16 @@ def test_an_evaluation_is_kept_with_all_that_it_depends_on(test_set, tmp_path, m
         path.write_text("{")
     evaluated_once(model, test_set, attack, run)
     assert len(seen) == len(others) + 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_network_of_another_precision_is_evaluated_as_it_is(dtype):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 4)).to(dtype)
+    same = copy.deepcopy(net).float()
+    pixels = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    test = ImageSet(pixels, torch.arange(40) % 4, tuple("abcd"))
+    attack, run = BadNets(target=1), Run(precision="fp32")
+    assert evaluate(net, test, attack, run) == evaluate(same, test, attack, run)
+    assert reactivated(net, test, test, attack, run) == reactivated(same, test, test, attack, run)
+    assert next(net.parameters()).dtype == dtype

@@ -14,7 +14,7 @@ from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.create import create
 from nad.runtime import Run
-from nad.training import RECIPES, REGIMES, Recipe, accuracy, cross_entropy, displaced, fit, predictions
+from nad.training import RECIPES, REGIMES, Recipe, accuracy, cross_entropy, displaced, fit, predictions, re_estimated
 
 
 def tiny(n: int = 48, classes: int = 4, size: int = 8) -> ImageSet:
@@ -242,3 +242,12 @@ def test_what_stops_a_spread_training_is_said_as_on_one_device():
 def test_batchnorm_is_not_spread_over_processes_of_a_cpu():
     with pytest.raises(NadError, match=r"--devices 2: on cpu BatchNorm would see a part of each batch alone"):
         fit(create("wrn-10-1", 4), tiny(), Recipe(epochs=1), Run(device="cpu", devices=2))
+
+
+def test_a_last_batch_of_one_image_is_left_out():
+    """BatchNorm of a map of one position has no variance of it."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 8, padding=0), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 4))
+    recipe = Recipe(epochs=1, batch=4, min_batch=1)
+    assert math.isfinite(fit(net, tiny(9), recipe, Run())[0]["loss"])
+    estimated = re_estimated(net, tiny(501), Run())
+    assert bool(estimated[1].running_var.isfinite().all())

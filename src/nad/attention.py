@@ -79,9 +79,18 @@ def normalised_difference(student: Tensor, teacher: Tensor, operator: Operator, 
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
     if operator != "raw" and size == (1, 1):
         raise NadError("a map of one position is always 1 after normalising, so its loss is dead; tap an earlier stage")
+    if p > 2:  # scale cancels, but not in numbers too small to be told from zero
+        student, teacher = _at_most_one(student), _at_most_one(teacher)
     maps = [attention_map(f, operator, p) for f in (student, teacher)]
     pooled = [m if tuple(m.shape[-2:]) == size else F.adaptive_avg_pool2d(m, size) for m in maps]
     return normalised(pooled[0]) - normalised(pooled[1])
+
+
+def _at_most_one(features: Tensor) -> Tensor:
+    """Each sample divided by its largest entry, as a constant."""
+    wide = features.float()
+    peak = wide.detach().abs().flatten(1).amax(1).view(-1, 1, 1, 1)
+    return wide / torch.where(peak > 0, peak, 1)
 
 
 def distances(difference: Tensor) -> Tensor:

@@ -7,6 +7,10 @@ class NadError(ValueError):
     """A user's mistake: says what was expected, what came and what to do, in one or two lines."""
 
 
+class DivergedError(NadError):
+    """A training whose loss is no number any more: what was asked for is too much for this network."""
+
+
 def printable(text: object, limit: int = 200) -> str:
     """Untrusted text (class names, keys, paths from files) made safe to print.
 

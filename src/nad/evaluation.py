@@ -61,7 +61,8 @@ def evaluate(
     """Evaluate in eval mode, without augmentation, on all test images.
 
     Args:
-        model: takes fp32 (N, 3, H, W) pixels in [0, 1], gives (N, classes) logits; left as it was.
+        model: takes fp32 (N, 3, H, W) pixels in [0, 1], gives (N, classes) logits; a copy is asked where it has another
+            precision. Left as it was, but for the run's device and channels-last memory.
         test: clean test images with their labels.
         attack: where given, an attack or its specification: success is measured on its triggered copies of them.
         run: device and precision.
@@ -134,7 +135,7 @@ def reactivated(
     labels[chosen] = attack.answers(labels[chosen], len(images.classes))
     mask[chosen] = True
     poisoned = replace(images, pixels=attack.planted(images.pixels, mask, "test"), labels=labels)
-    model = copy.deepcopy(model).requires_grad_(True)
+    model = copy.deepcopy(model).float().requires_grad_(True)
     fit(model, poisoned, REACTIVATION, run, name="re-activation")
     return evaluate(model, test, attack, run)
 

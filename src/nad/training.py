@@ -1,5 +1,6 @@
 """Recipes and the only training loop."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nad.data.augment import Augmentation
 from nad.data.batches import AT_ONCE, Epoch, batches, channels_last, in_order
 from nad.data.images import ImageSet
-from nad.errors import NadError
+from nad.errors import DivergedError, NadError
 from nad.models.forward import evaluating, statistics_kept
 from nad.parallel import spread
 from nad.registry import close
@@ -197,7 +198,7 @@ def _fit(
     for epoch in range(ends):
         if epoch and how.shuffle == "epoch":
             order = torch.randperm(len(images), generator=order_of)
-        smallest = max(how.min_batch, shares)
+        smallest = max(how.min_batch, shares, 2)  # one image has no BatchNorm statistics where a map is one position
         drawn = Epoch(order, augmentation.draw(len(images), images.size, draws_of), how.batch, smallest)
         began = time.perf_counter()
         totals: dict[str, Tensor] = {}
@@ -226,7 +227,7 @@ def _fit(
         record |= {k: v.item() / bounds[-1][1] for k, v in summed.items()}
         record["seconds"] = time.perf_counter() - began
         if not math.isfinite(record["loss"]):
-            raise NadError(f"{name}: the loss became {record['loss']} in epoch {epoch + 1}; lower lr or beta")
+            raise DivergedError(f"{name}: the loss became {record['loss']} in epoch {epoch + 1}; lower lr or beta")
         history.append(record)
         done = after_epoch is not None and after_epoch(epoch + 1, model, record)
         run.progress(name, (epoch + 1) * len(bounds), ends * len(bounds), f"loss {record['loss']:.3f}")
@@ -259,8 +260,13 @@ def displaced(model: nn.Module, rho: float) -> Iterator[None]:
 
 
 def predictions(model: nn.Module, images: ImageSet, run: Run) -> Tensor:
-    """The predicted class of every image, int64 (N,) on the CPU; leaves the model's mode as it was."""
+    """The predicted class of every image, int64 (N,) on the CPU; leaves the model's mode as it was.
+
+    A network in fp32 stays on the run's device, in channels-last memory; of one in another precision a copy is asked.
+    """
     device = run.torch_device
+    if any(p.is_floating_point() and p.dtype != torch.float32 for p in model.parameters()):
+        model = copy.deepcopy(model).float()
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with evaluating(model), run.inference():
         outputs = [model(x).argmax(1) for x, _ in in_order(images.to(device), device)]
@@ -282,7 +288,7 @@ def re_estimated(model: nn.Module, images: ImageSet, run: Run, augment: tuple[st
     device, seen = run.torch_device, 0
     augmentation, draws = Augmentation.parse(augment), run.generator("statistics")
     order = torch.randperm(len(images), generator=draws)  # not class by class
-    drawn = Epoch(order, augmentation.draw(len(images), images.size, draws), AT_ONCE)
+    drawn = Epoch(order, augmentation.draw(len(images), images.size, draws), AT_ONCE, min_batch=2)
     model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     for layer in layers:
         layer.reset_running_stats()

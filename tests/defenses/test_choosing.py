@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from nad.data.images import ImageSet
-from nad.defenses.choosing import early_stop, folds, most_aggressive, over, shortfall
-from nad.errors import NadError
+from nad.defenses.choosing import early_stop, folds, means, most_aggressive, over, shortfall
+from nad.errors import DivergedError, NadError
 from nad.runtime import Run
 
 
@@ -100,6 +100,28 @@ def test_more_disagreement_means_more_noise():
     assert not shortfall(reference, noisy, 0.02, paired=True)
 
 
+def test_a_training_that_diverges_is_one_that_costs_everything():
+    images = ImageSet(torch.zeros(20, 3, 4, 4, dtype=torch.uint8), torch.arange(20) % 2, ("a", "b"))
+    parts = folds(images, 0.2, Run(), 2)
+
+    def trained(fold):
+        if fold is parts[0]:
+            raise DivergedError("the loss became nan")
+        return fold.held.labels >= 0
+
+    found = over(parts, Run(), "lr", "0.1", trained)
+    assert found.tolist() == [False] * len(parts[0].held) + [True] * len(parts[1].held)
+    assert means([{"loss": 2.0}, {"loss": 4.0}], parts) == {"loss": 3.0}
+    assert means([{"loss": 2.0}], parts) == {"loss": 2.0, "diverged": True}
+    assert means([], parts) == {"diverged": True}
+
+
+def test_a_control_that_diverged_is_not_compared_with():
+    chosen, note, _ = choose([50, 40], 0.03, control=0)
+    assert (chosen, note["reference_accuracy"]) == (0, 0.9)
+    assert "no setting keeps" in note["warning"]
+
+
 def test_who_follows_hears_which_part_is_tried():
     heard = []
     run = Run(progress=lambda *said: heard.append(said))
@@ -122,7 +144,9 @@ def test_who_follows_hears_which_part_is_tried():
         ([0.47, 0.78, 0.81], (False, 3)),
         ([0.47, 0.78, 0.81, 0.812, 0.813], (True, 3)),
         ([0.47, 0.60, 0.70, 0.80, 0.803, 0.80], (True, 4)),
-        ([0.9, 0.2, 0.2], (True, 3)),
+        ([0.9, 0.2, 0.2], (False, 3)),  # a collapse at first is no reason to stop
+        ([0.80, 0.60, 0.62, 0.75, 0.79, 0.795, 0.79], (False, 5)),
+        ([0.85, 0.84, 0.83, 0.82, 0.81], (True, 3)),
     ],
 )
 def test_early_stopping_takes_the_earliest_epoch_within_one_standard_error(accuracies, expected):

@@ -244,6 +244,7 @@ WRECKING = "nad-sau:teacher=(finetune:lr=50,epochs=2),strength=0,epochs=2,batch=
         (f"{WRECKING},fallback=(finetune:lr=1e-6,epochs=1)", "the fallback", 2),
         (f"{WRECKING},fallback=(finetune:lr=50,epochs=1)", "the fallback", 2),
         (f"{WRECKING},fallback=(finetune:lr=1e-6,epochs=1),max_drop=0.99", "the teacher", 1),
+        (f"{WRECKING.replace('lr=50', 'lr=1e38')},fallback=(finetune:lr=1e-6,epochs=1)", "the fallback", 2),
     ],
 )
 def test_a_teacher_that_costs_too_much_on_held_out_images_gives_way_to_the_fallback(
@@ -372,6 +373,56 @@ def test_the_teacher_never_sees_what_nad_holds_out_while_it_chooses(model, image
 def test_bad_input(model, images, spec, message):
     with pytest.raises(NadError, match=message):
         quick(f"{spec},lr=0.01" + ("" if "batch" in spec else ",batch=32"))(model, images, RUN)
+
+
+class Second(nn.Module):
+    """Its first stage says everything in signs, which attention does not see: found by probing, and without signal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage1 = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Hardtanh())
+        self.stage2 = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.stage3 = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 12)
+        with torch.no_grad():
+            self.stage1[0].weight.mul_(1e9)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.pool(self.stage3(self.stage2(self.stage1(x)))).flatten(1))
+
+
+def test_a_dropped_stage_takes_its_beta_with_it(images):
+    teacher = "teacher=(finetune:lr=0.001,epochs=1,batch=32),lr=0.01,epochs=1,batch=32"
+    net = Second()
+    for beta, used in (("5/7/9", (7, 9)), ("7/9", (7, 9)), ("7", (7, 7))):
+        method = quick(f"nad:beta={beta},{teacher}")
+        lesson = method.lesson(net, method.taught(net, images, RUN).model, images, RUN)
+        assert [s.name for s in lesson.taps.student] == ["stage2.1", "stage3.1"]
+        assert lesson.betas == used
+    with pytest.raises(NadError, match="beta has 4 entries for 3 stages"):
+        quick(f"nad:beta=1/2/3/4,{teacher}")(net, images, RUN)
+    outcome = quick(f"nad:beta=auto,folds=1,max_drop=0.99,{teacher}")(net, images, RUN)
+    assert len(outcome.method.beta) == len(outcome.notes["stages"]) == 2
+    assert outcome.notes["dropped_stages"][0].startswith("stage1.1")
+
+
+def test_stages_of_another_architecture_are_those_at_the_same_depth(model, images):
+    wide = create("wrn-10-2", 12)
+    for names in (["block1"], ["block1", "block2"], ["block2"], None):
+        taps = find_taps(model, wide, images, RUN, "sum", 2.0, names)
+        assert (
+            [s.name for s in taps.teacher]
+            == [s.name for s in taps.student]
+            == (names or ["block1", "block2", "block3"])
+        )
+    inner = find_taps(model, wide, images, RUN, "sum", 2.0, ["block1.layer.0"])
+    assert [s.name for s in inner.teacher] == ["block1.layer.0"], "what probing does not find has the same name"
+    other = create("torchvision:resnet18", 12)
+    assert [s.name for s in find_taps(model, other, images, RUN, "sum", 2.0, ["block3"]).teacher] == ["layer2"]
+    with pytest.raises(NadError, match=r"the teacher is another network, .*no layer 'block1\.layer\.0'"):
+        find_taps(model, other, images, RUN, "sum", 2.0, ["block1.layer.0"])
+    with pytest.raises(NadError, match=r"the student has 3 stages and the teacher 2; name as many .*: block2, block3"):
+        find_taps(model, other, images, RUN, "sum", 2.0, ["block1"])
 
 
 def test_one_live_stage_is_too_few_unless_it_is_named(images):

@@ -34,6 +34,16 @@ def purified(text: str, model: nn.Module, images: ImageSet) -> nn.Module:
     return DEFENSES.create(text)(model, images, RUN).model
 
 
+def test_a_rate_that_diverges_is_one_that_costs_too_much(images, monkeypatch):
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 4))
+    monkeypatch.setattr("nad.defenses.finetune.RATES", (1e-4, 1e30))
+    outcome = DEFENSES.create("finetune:lr=auto,epochs=2,batch=16,folds=1")(plain, images, RUN)
+    assert outcome.method.lr == 1e-4
+    assert [one.get("diverged") for one in outcome.notes["lr"]["curve"]] == [None, True]
+    with pytest.raises(NadError, match=r"the loss became (nan|inf) in epoch 1; lower lr or beta"):
+        purified("finetune:lr=1e30,epochs=2,batch=16", plain, images)
+
+
 def test_the_last_layer_alone_is_trained(model, images):
     before = model.state_dict()
     after = purified("finetune:layers=last,lr=0.1,epochs=2,batch=16", model, images).state_dict()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from nad.errors import NadError
 from nad.models.create import create
@@ -11,9 +12,12 @@ READ = [  # architecture, image size, the layer that reads the last map, its cha
     ("wrn-16-1", 32, "fc", 64, 1),
     ("preactresnet18", 32, "linear", 512, 1),
     ("torchvision:resnet18", 64, "fc", 512, 1),
+    ("torchvision:resnet18", 32, "fc", 512, 1),  # its last map has one position
+    ("torchvision:resnet50", 32, "fc", 2048, 1),
     ("torchvision:vgg11", 32, "classifier.0", 512, 49),
     ("torchvision:mobilenet_v3_small", 64, "classifier.0", 576, 1),
     ("torchvision:densenet121", 64, "classifier", 1024, 1),
+    ("torchvision:densenet121", 32, "classifier", 1024, 1),
     ("torchvision:efficientnet_b0", 64, "classifier.1", 1280, 1),
     ("torchvision:convnext_tiny", 64, "classifier.2", 768, 1),
     ("torchvision:vit_b_32", 224, "heads.head", 768, 1),
@@ -38,6 +42,21 @@ def test_the_layer_that_reads_the_last_map(name, size, reader, count, group):
         model(x)
         assert channels.activation(seen["inputs"]).shape == (count,)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_maps_that_are_joined_pooled_and_flattened_without_a_module():
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.hidden, self.fc = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(9 * 16, 8), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pooled = torch.nn.functional.max_pool2d(torch.cat([self.conv(x).relu(), x], 1), 2)
+            return self.fc(self.hidden(pooled.flatten(1)).relu())
+
+    model = Small()
+    channels = last_channels(model, torch.rand(1, 3, 8, 8))
+    assert (channels.reader, channels.count, channels.group) == (model.hidden, 9, 16)
 
 
 def test_activation_is_the_mean_over_images_and_positions():

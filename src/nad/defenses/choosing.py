@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nad.data.images import ImageSet
 from nad.data.splits import hold_out
-from nad.errors import NadError
+from nad.errors import DivergedError, NadError
 from nad.runtime import Run
 from nad.training import AfterEpoch, predictions
 
@@ -106,6 +106,8 @@ def most_aggressive(
     Returns:
         The setting (the gentlest if none fits) and the whole curve with a warning where there is one.
     """
+    if control is not None and not control.any():
+        control = None  # it diverged, and says nothing of what training costs
     reference = given if control is None else min(given, control, key=lambda answers: int(answers.sum()))
     curve, best, rejected = [], None, 0
     for setting in reversed(settings) if downwards else settings:
@@ -149,22 +151,22 @@ def early_stop(accuracies: Sequence[float], held: int, patience: int = 2, min_de
         accuracies: after each epoch so far. held: images they were measured on.
 
     Returns:
-        Whether to stop now (from epoch 3, after `patience` epochs without a gain of `min_delta`), and the epoch to
-        return: the earliest from the third whose accuracy is within one standard error of the best, because later
-        epochs copy what is left of the backdoor in the teacher.
+        Whether to stop now (after `patience` epochs without a gain of `min_delta`), and the epoch to return: the
+        earliest whose accuracy is within one standard error of the best, because later epochs copy what is left of the
+        backdoor in the teacher. Both look from the third epoch on.
     """
     least = 3
     best, stale = -1.0, 0
-    for a in accuracies:
+    for a in accuracies[least - 1 :]:  # before, accuracy first collapses
         stale = 0 if a >= best + min_delta else stale + 1
         best = max(best, a)
-    error = math.sqrt(best * (1 - best) / held)
+    error = math.sqrt(max(best * (1 - best), 0) / held)
     good = (e for e, a in enumerate(accuracies, 1) if e >= least and a >= best - error)
-    return len(accuracies) >= least and stale >= patience, next(good, len(accuracies))
+    return stale >= patience, next(good, len(accuracies))
 
 
 def over(parts: Sequence[Fold], run: Run, what: str, setting: str, answers: Callable[[Fold], Tensor]) -> Tensor:
-    """`answers` to the held-out images of every part, in their order.
+    """`answers` to the held-out images of every part, in their order; none is right where a training diverges.
 
     Args:
         what, setting: what is being chosen and which of its settings is tried, for who follows the progress.
@@ -173,9 +175,18 @@ def over(parts: Sequence[Fold], run: Run, what: str, setting: str, answers: Call
     for number, fold in enumerate(parts):
         part = f", part {number + 1} of {len(parts)}" if len(parts) > 1 else ""
         run.progress(f"choosing {what}", number, len(parts), setting + part)
-        found.append(answers(fold))
+        try:
+            found.append(answers(fold))
+        except DivergedError:  # a setting that is too much, as one that costs too much
+            found.append(torch.zeros(len(fold.held), dtype=torch.bool))
     run.progress(f"choosing {what}", len(parts), len(parts), "")
     return torch.cat(found)
+
+
+def means(records: Sequence[dict[str, Any]], parts: Sequence[Fold]) -> dict[str, Any]:
+    """The mean of the quantities of last epochs, one of each part whose training ended; and whether one did not."""
+    found = {key: sum(one[key] for one in records) / len(records) for key in (records[0] if records else ())}
+    return found if len(records) == len(parts) else found | {"diverged": True}
 
 
 def epochs_by_early_stopping(

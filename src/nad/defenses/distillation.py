@@ -13,7 +13,7 @@ from nad.data.images import ImageSet
 from nad.errors import NadError, printable
 from nad.guard import signals
 from nad.models.forward import evaluating
-from nad.models.stages import Stage, find_stages, maps, stage, tap
+from nad.models.stages import Stage, find_stages, layer, maps, stage, tap
 from nad.runtime import Run
 from nad.training import Step
 
@@ -29,12 +29,21 @@ class Taps:
         student, teacher: stages by depth, of equal number.
         distances: the mean distance d of each pair before training.
         dropped: taps found by probing that carry no signal, in words.
+        kept, found: which stages, of how many that were found or named, these are.
     """
 
     student: tuple[Stage, ...]
     teacher: tuple[Stage, ...]
     distances: tuple[float, ...]
     dropped: tuple[str, ...] = ()
+    kept: tuple[int, ...] = ()
+    found: int = 0
+
+    def weights(self, betas: tuple[float, ...]) -> tuple[float, ...]:
+        """One a pair, where `betas` are one for all, one a pair or one a stage that was found."""
+        if len(betas) == self.found:
+            return tuple(betas[i] for i in self.kept)
+        return betas * len(self.student) if len(betas) == 1 else betas
 
     def positions(self, operator: Operator) -> list[int]:
         """P of each pair: the entries of the smaller map."""
@@ -79,10 +88,11 @@ def find_taps(
 
     Args:
         names: stages of the student that the user named; otherwise they are found by probing.
-        weights: where given, one a stage or one for all; a tap of weight 0 is neither checked nor measured.
+        weights: where given, one a stage found, one a live one, or one for all; a stage of weight 0 is not checked.
 
     Raises:
-        NadError: a named tap that is dead, fewer than two live ones found, stages that cannot be paired.
+        NadError: another number of weights, a named tap that is dead, fewer than two live ones found, stages that
+            cannot be paired.
     """
     device = run.torch_device
     model.to(device)
@@ -90,10 +100,9 @@ def find_taps(
     rows = torch.arange(min(len(images), 16))
     x, y = images.pixels[rows].to(device).float() / 255, images.labels[rows].to(device)
     own = tuple(stage(model, x[:2], n) for n in names) if names else find_stages(model, x[:2])
-    if weights and len(weights) not in (1, len(own)):
-        raise NadError(f"beta has {len(weights)} entries for {len(own)} stages: {', '.join(s.name for s in own)}")
-    others = _teacher_stages(model, teacher, own, x[:2])
-    used = [i for i in range(len(own)) if weights is None or list(weights)[i if len(weights) > 1 else 0] > 0]
+    others = _teacher_stages(model, teacher, own, x[:2], named=bool(names))
+    each = list(weights) if weights and len(weights) == len(own) else [max(weights) if weights else 1.0] * len(own)
+    used = [i for i, weight in enumerate(each) if weight > 0]
     found = dict(zip(used, signals(model, [own[i] for i in used], x, y, operator, p)))
     dead = [s for s in found.values() if s.dead]
     if dead and (names or len(dead) == len(found)):
@@ -107,8 +116,10 @@ def find_taps(
             f"found one live stage, {printable(live)}, and {LEAST} are the least to compare. Name the layers, or this "
             f"one alone: --stages a/b/c\nlayers with feature maps: {printable(', '.join(maps(model, x[:2])), 400)}"
         )
-    keep = [i for i in range(len(own)) if i not in found or not found[i].dead]
-    own, others = tuple(own[i] for i in keep), tuple(others[i] for i in keep)
+    keep = tuple(i for i in range(len(own)) if i not in found or not found[i].dead)
+    if weights and len(weights) not in (1, len(own), len(keep)):
+        raise NadError(f"beta has {len(weights)} entries for {len(own)} stages: {', '.join(s.name for s in own)}")
+    total, own, others = len(own), tuple(own[i] for i in keep), tuple(others[i] for i in keep)
     with torch.no_grad(), tap(model, own) as s, tap(teacher, others) as t:
         with evaluating(model):
             model(x)
@@ -117,18 +128,33 @@ def find_taps(
             distances(normalised_difference(s[a.name], t[b.name], operator, p)).mean().item()
             for a, b in zip(own, others)
         ]
-    return Taps(own, others, tuple(apart), tuple(str(s) for s in dead))
+    return Taps(own, others, tuple(apart), tuple(str(s) for s in dead), keep, total)
 
 
-def _teacher_stages(model: nn.Module, teacher: nn.Module, own: tuple[Stage, ...], x: Tensor) -> tuple[Stage, ...]:
+def _teacher_stages(
+    model: nn.Module, teacher: nn.Module, own: tuple[Stage, ...], x: Tensor, named: bool
+) -> tuple[Stage, ...]:
+    """The teacher's stage beside each of the student's: at the same depth from the end, of those that probing finds.
+
+    Layers that the user named and probing does not find are those of the same name.
+    """
     if same_architecture(model, teacher):
         return own
-    found = find_stages(teacher, x)[-len(own) :]
-    if len(found) < len(own):
-        raise NadError(
-            f"the student has {len(own)} stages and the teacher {len(found)}; name as many of the student's, stages=a/b"
-        )
-    return found
+    theirs = find_stages(teacher, x)
+    probed = find_stages(model, x) if named else own
+    mine = [layer(model, s.name) for s in probed]
+    if all(layer(model, s.name) in mine for s in own):
+        depths = [len(mine) - mine.index(layer(model, s.name)) for s in own]
+        if max(depths) > len(theirs):
+            raise NadError(
+                f"the student has {len(mine)} stages and the teacher {len(theirs)}; name as many of the student's or "
+                f"fewer, from the end: {printable(', '.join(s.name for s in probed[-len(theirs) :]))}"
+            )
+        return tuple(theirs[-depth] for depth in depths)
+    try:
+        return tuple(stage(teacher, x, s.name) for s in own)
+    except NadError as error:
+        raise NadError(f"the teacher is another network, and layers are compared by name there: {error}") from error
 
 
 @dataclass(frozen=True)

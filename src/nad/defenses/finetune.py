@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome, working_copy
-from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, over, right
+from nad.defenses.choosing import Fold, epochs_by_early_stopping, means, most_aggressive, over, right
 from nad.defenses.trained import Sharpened, Trained
 from nad.errors import NadError
 from nad.models.forward import Fixed
@@ -77,15 +77,15 @@ class Tuned(Trained):
 
         @cache
         def trial(method: Tuned) -> tuple[Tensor, dict[str, Any]]:
-            losses = []
+            ends = []
 
             def answers(fold: Fold) -> Tensor:
                 net = working_copy(model)
-                losses.append(method.trained(net, fold.kept, run)[-1]["loss"])
+                ends.append({"loss": method.trained(net, fold.kept, run)[-1]["loss"]})
                 return right(net, [fold.held], run)
 
             found = over(parts, run, name, str(getattr(method, name, None) or method.lr), answers)
-            return found, {"loss": sum(losses) / len(losses)}
+            return found, means(ends, parts)
 
         candidates = {setting: replace(self, **dict[str, Any]({name: setting})) for setting in settings}
         setting, note = most_aggressive(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nad.attention import Form, Operator
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome, working_copy
-from nad.defenses.choosing import Fold, epochs_by_early_stopping, most_aggressive, over, right
+from nad.defenses.choosing import Fold, epochs_by_early_stopping, means, most_aggressive, over, right
 from nad.defenses.distillation import Lesson, Taps, base_betas, find_taps
 from nad.defenses.taught import Taught, gentler
 from nad.errors import NadError
@@ -137,11 +137,11 @@ class NAD(Taught):
 
             def answers(fold: Fold) -> Tensor:
                 net, history, _ = candidate.student(casts[fold], fold.kept, run)
-                ends.append(history[-1])
+                ends.append({k: v for k, v in history[-1].items() if k[:2] in ("ce", "d_")})
                 return right(net, [fold.held], run)
 
             found = over(parts, run, "beta", f"{multiplier:g} times", answers)
-            return found, {k: sum(e[k] for e in ends) / len(ends) for k in ends[0] if k[:2] in ("ce", "d_")}
+            return found, means(ends, parts)
 
         given, (control, _) = right(one.given, [fold.held for fold in parts], run), trial(0.0)
         multiplier, note = most_aggressive(MULTIPLIERS, trial, given, self.allowed_drop, control=control, paired=True)
@@ -201,7 +201,7 @@ class NAD(Taught):
             return Lesson()
         taps = self.taps(student, teacher, images, run)
         if isinstance(self.beta, tuple):
-            betas = self.beta * len(taps.student) if len(self.beta) == 1 else self.beta
+            betas = taps.weights(self.beta)
         else:
             strength = 1.0 if self.strength is None else self.strength
             betas = tuple(strength * beta for beta in base_betas(taps, self.loss, self.attention))

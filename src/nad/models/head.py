@@ -1,11 +1,15 @@
 """The classifier of a network: its last linear layer, and the channels that it, or the layers before it, are given."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from nad.errors import NadError
 from nad.models.forward import evaluating
@@ -72,36 +76,49 @@ def last_channels(model: nn.Module, example: Tensor) -> Channels:
     Args:
         example: fp32 (1, 3, H, W) in [0, 1].
     """
-    calls: list[tuple[nn.Module, torch.Size]] = []
-    last_map: tuple[int, tuple[int, ...]] = 0, ()
+    calls: list[tuple[nn.Module, torch.Size, tuple[int, ...]]] = []
+    last_map, maps = 0, _Maps()
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs:
+            calls.append((module, inputs[0].shape, maps.latest))
+
+    def after(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         nonlocal last_map
-        if not isinstance(output, Tensor) or any(True for _ in module.children()):
-            return
-        if _positions(output) > 1:
-            last_map = len(calls), tuple(output.shape)
-        if isinstance(module, nn.Linear | nn.Conv2d) and inputs:
-            calls.append((module, inputs[0].shape))
+        if isinstance(output, Tensor) and not any(True for _ in module.children()) and _positions(output) > 1:
+            last_map = len(calls)
 
-    handles = [m.register_forward_hook(note) for m in model.modules()]
+    readers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    handles = [m.register_forward_pre_hook(before) for m in readers]
+    handles += [m.register_forward_hook(after) for m in model.modules()]
     try:
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad(), maps:
             model(example)
     finally:
         for handle in handles:
             handle.remove()
-    start, shape = last_map
-    flat = [(m, given[1]) for m, given in calls[start:] if len(given) == 2]
-    if flat:
-        reader, inputs = flat[0]
-        pooled = not shape or inputs in (shape[1], shape[-1]) or inputs % shape[1] > 0
-        group = 1 if pooled else inputs // shape[1]
-        return Channels(reader, inputs // group, group)
-    convolutions = [m for m, _ in calls if isinstance(m, nn.Conv2d) and m.groups == 1]
+    for reader, given, shape in calls[last_map:]:
+        if len(given) == 2:
+            flattened = math.prod(shape[1:]) == given[1]
+            group = math.prod(shape[2:]) if flattened else 1
+            return Channels(reader, given[1] // group, group)
+    convolutions = [m for m, *_ in calls if isinstance(m, nn.Conv2d) and m.groups == 1]
     if not convolutions:
         raise NadError("expected a network with a linear layer or a convolution that reads its last feature map")
     return Channels(convolutions[-1], convolutions[-1].in_channels, 1)
+
+
+class _Maps(TorchDispatchMode):
+    """The shape of the latest (N, C, H, W) that any operation gave, also one that no module has for its output."""
+
+    latest: tuple[int, ...] = ()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and tensor.ndim == 4:
+                self.latest = tuple(tensor.shape)
+        return out
 
 
 def _positions(value: Tensor) -> int:

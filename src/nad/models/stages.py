@@ -84,7 +84,7 @@ def stage(model: nn.Module, example: Tensor, name: str) -> Stage:
     Raises:
         NadError: no such layer, one that the forward pass does not call, or one whose output is no feature map.
     """
-    module = _layer(model, name)
+    module = layer(model, name)
     calls = [call for call in _probe(model, example) if call.module is module]
     if not calls:
         raise NadError(f"layer {printable(name)!r} cannot be tapped: the forward pass does not call it as a module")
@@ -119,18 +119,23 @@ def tap(model: nn.Module, stages: Iterable[Stage]) -> Iterator[dict[str, Tensor]
 
         return hook
 
-    layers = [(_layer(model, wanted.name), wanted) for wanted in stages]
+    found = [(layer(model, wanted.name), wanted) for wanted in stages]
     handles = []
     try:
-        for layer, wanted in layers:
-            handles.append(layer.register_forward_hook(keep(wanted)))
+        for module, wanted in found:
+            handles.append(module.register_forward_hook(keep(wanted)))
         yield maps
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _layer(model: nn.Module, name: str) -> nn.Module:
+def layer(model: nn.Module, name: str) -> nn.Module:
+    """The layer of that name, with our wrappers or without.
+
+    Raises:
+        NadError: there is none; names that are close.
+    """
     around, inside = (dict(m.named_modules(remove_duplicate=False)) for m in (model, unwrap(model)))
     if name not in (layers := inside | around):  # a user knows the names without our wrappers
         close = get_close_matches(name, layers, n=6) or [known for known, _ in model.named_children()]
