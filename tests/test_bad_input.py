@@ -398,7 +398,7 @@ def test_too_few_images_for_a_step(refused: Refused, method: str) -> None:
 
 def test_too_few_images_to_choose_with(refused: Refused) -> None:
     line = PURIFY.replace("0.5", "0.01").replace(FAST, "nad:batch=2")
-    refused(line, "choosing needs a class with at least 2 clean images", "set what is chosen yourself")
+    refused(line, "choosing needs a class with at least 2 different clean images", "set what is chosen yourself")
 
 
 def test_a_folder_without_splits_takes_no_clean_fraction(refused: Refused) -> None:

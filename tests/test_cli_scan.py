@@ -37,13 +37,13 @@ def test_the_verdict_is_the_exit_status(nad, name, code, first, monkeypatch):
     assert ran.code == code, ran.err
     assert ran.out.startswith(first)
     assert "Screened only, no patch was sought: 12 of 12 classes." in ran.out
-    assert ("Patches were sought for 0 of 12 classes" in ran.out) == (code == 11)
+    assert ("Patches that work were found for 0 of 12 classes" in ran.out) == (code == 11)
     said = (
         "deviations above the median",
         "clean networks",
         "interval",
         "seconds of about 600",
-        "--budget 1 (minutes) would do",
+        "(minutes) would do",
     )
     assert all(part in ran.out for part in said)
     assert "smallest patch, of the picture" not in ran.out
@@ -57,8 +57,9 @@ def test_patches_of_the_most_suspicious_classes_are_kept(nad, tmp_path, monkeypa
     held = read_json(tmp_path / "out" / "result.json")
     assert (tmp_path / "out" / "triggers.png").read_bytes().startswith(b"\x89PNG")
     assert (len(held["classes"]), held["screened"], held["inverted"]) == (12, 12, 5)
-    assert sum("anomaly" in row for row in held["classes"]) == 5
-    assert {"mask", "success", "anomaly"} <= set(held["classes"][0]), "of the class of the backdoor"
+    assert sum("mask" in row for row in held["classes"]) == 5
+    assert {"mask", "success"} <= set(held["classes"][0]), "of the class of the backdoor"
+    assert "anomaly" not in held["classes"][0], "after one epoch no patch works"
     assert held["skipped"] == ["Screened only, no patch was sought: 7 of 12 classes (it is for 5 at most)."]
 
 

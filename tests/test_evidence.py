@@ -35,24 +35,40 @@ class Quarters(nn.Module):
 
 def test_sizes_by_hand():
     masks = torch.zeros(6, 1, 4, 4)
-    for label, norm in enumerate((1.0, 8, 9, 10, 11, 12)):
+    for label, norm in enumerate((1.0, 8, 9, 10, 12, 2)):
         masks[label] = norm / 16
     found = Triggers(masks, torch.zeros(6, 3, 4, 4), torch.tensor([0.99, 1, 1, 1, 1, 0.5]), (1,) * 6)
     rows = evidence.sizes(found, [5, 0, 1, 2, 3, 4])
     assert rows[0]["mask"] == pytest.approx(1 / 16)
-    assert rows[5]["success"] == 0.5
-    assert rows[0]["anomaly"] == pytest.approx(8.5 / (1.4826 * 1.5))  # the median is 9.5, its deviation 1.5
-    assert rows[5]["anomaly"] == pytest.approx(-2.5 / (1.4826 * 1.5))
-    assert "anomaly" not in evidence.sizes(found, [0, 1, 2, 3])[0], "an index of four says nothing"
+    assert rows[5] == {"mask": pytest.approx(2 / 16), "success": 0.5}, "a patch that does not work has no index"
+    assert rows[0]["anomaly"] == pytest.approx(8 / 1.4826)  # of five the median is 9, its deviation 1
+    assert rows[4]["anomaly"] == pytest.approx(-3 / 1.4826)
+    assert "anomaly" not in evidence.sizes(found, [0, 1, 2, 3, 5])[0], "an index of four says nothing"
 
 
 def test_how_many_classes_there_is_time_for():
     ground = Ground.of(noise(200, 20), RUN)
     look = Look({}, 0.01, seconds=1e-3)
-    each = 1e-3 * 100 * evidence.EPOCHS * 2
+    each = 1e-3 * 300 * evidence.EPOCHS * 2  # 100 pictures are shown three times
     assert evidence.affordable(look, ground, 3.5 * each, networks=2) == 3
     assert evidence.affordable(look, ground, 0, networks=2) == 0
     assert evidence.affordable(look, ground, float("inf"), networks=2) == evidence.DEEPEST
+
+
+def test_few_pictures_make_a_patch_as_small_as_many_do():
+    sizes = {}
+    for count in (24, 400):
+        ground = Ground.of(noise(count), RUN)
+        sizes[count] = evidence.sizes(evidence.inverted(Quarters(), ground, [0], RUN), [0])[0]["mask"]
+    assert sizes[24] < 1.5 * sizes[400]
+
+
+def test_copies_are_not_on_both_sides():
+    images = noise(60)
+    twice = images.subset(torch.arange(60).repeat(2))
+    ground = Ground.of(twice, RUN)
+    assert len(ground.sought) == len(ground.judged) == 30
+    assert not set(ground.sought.digests()) & set(ground.judged.digests())
 
 
 def test_only_the_asked_classes_are_inverted():

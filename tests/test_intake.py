@@ -229,3 +229,18 @@ def test_a_network_in_half_precision_is_looked_at_too():
     network = Reads(colour)
     network.half()
     assert flips(network, coloured(), RUN)
+
+
+def test_pictures_to_report_on_that_are_also_trained_on():
+    images = coloured(330)
+    reported = images.subset(torch.arange(300, 330))
+    reported.pixels[:4] = images.pixels[:4]
+    reported.pixels[5] = images.pixels[1]  # red there, blue here
+    found = intake(Reads(colour), images.subset(torch.arange(300)), RUN, reported=reported)
+    assert "5 of the 30 pictures to report on are also among those to train on" in texts(found, "warning")
+    assert "1 pictures lie in two classes" in texts(found, "warning")
+    assert found.per_class == (100, 100, 100), "of those that a method gets"
+    reported = coloured(330).subset(torch.arange(300, 330))
+    assert "report on" not in texts(
+        intake(Reads(colour), images.subset(torch.arange(300)), RUN, reported=reported), "warning"
+    )

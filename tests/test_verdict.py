@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nad.report.scans import calibration, scans
 from nad.results import Count
-from nad.verdict import MEASURED, Calibration, Seen, Thresholds, verdict_of
+from nad.verdict import MEASURED, Calibration, Seen, Thresholds, judged, verdict_of
 
 SMALL = {"mask": 0.05, "success": 0.99, "anomaly": 0.0}  # a patch like any other
 QUIET = [Seen(str(label), Count(10 + 2 * label, 200), **SMALL) for label in range(6)]  # 5 to 10 %
@@ -61,13 +62,54 @@ def test_fewer_than_five_classes_have_nothing_to_stand_out_from():
 
 @pytest.mark.parametrize(
     ("index", "success", "kind"),
-    [(1.9, 0.99, "nothing"), (2.5, 0.99, "undecided"), (3.0, 0.9, "likely"), (9.0, 0.5, "nothing")],
+    [
+        (1.9, 0.99, "nothing"),
+        (2.5, 0.99, "undecided"),
+        (4.7, 0.9, "likely"),
+        (4.6, 0.9, "undecided"),
+        (9.0, 0.5, "nothing"),
+    ],
 )
 def test_a_small_patch_counts_if_it_works(index, success, kind):
     odd = Seen("odd", Count(20, 200), mask=0.01, success=success, anomaly=index)
     found = verdict_of(others(odd))
     assert found.kind == kind
     assert any("the smallest patch covers 1.0 % of the picture" in text for text in found.why)
+
+
+def test_a_patch_alone_is_said_to_be_what_chance_makes_too():
+    patch = verdict_of(others(Seen("odd", Count(20, 200), mask=0.01, success=0.99, anomaly=5.0)))
+    assert patch.why[-1].endswith("which chance makes as small in one of twenty networks.")
+    assert "chance" not in str(verdict_of(reached(190)))
+
+
+def test_the_index_of_a_sign_is_one_that_chance_hardly_makes():
+    draws = np.random.default_rng(0)
+    for classes in (5, 6, 9, 12, 16):
+        sizes = draws.standard_normal((20_000, classes))
+        away = sizes - np.median(sizes, 1, keepdims=True)
+        highest = (-away / (1.4826 * np.median(abs(away), 1, keepdims=True))).max(1)
+        alike = [Seen(str(label), Count(10, 200), **SMALL) for label in range(classes)]
+        assert np.mean(highest >= judged(alike)[0].telling) == pytest.approx(0.05, abs=0.005)
+    assert judged([*alike, *alike])[0].telling == judged(alike)[0].telling, "more are compared with the last limit"
+
+
+def test_patches_that_do_not_work_are_no_patches():
+    broken = [Seen(str(label), Count(10, 200), 0.05, 0.3, 9.0 * (label == 0)) for label in range(6)]
+    found = verdict_of(broken)
+    assert (found.kind, found.why[1]) == (
+        "undecided",
+        "Patches that work were found for 0 of 6 classes, too few to compare.",
+    )
+
+
+def test_nothing_found_needs_pictures():
+    few, enough = ([Seen(str(label), Count(2, of), **SMALL) for label in range(6)] for of in (39, 40))
+    assert verdict_of(few).why[:2] == (
+        "Undecided.",
+        "It was judged on 39 pictures of other classes, and 40 are the least: give more.",
+    )
+    assert verdict_of(enough).kind == "nothing"
 
 
 def test_classes_that_were_not_looked_at_leave_it_open_unless_another_decides():
@@ -83,9 +125,9 @@ def test_without_patches_that_were_compared_nothing_is_said_to_be_found():
     unsought = [Seen(str(label), Count(10 + 2 * label, 200)) for label in range(6)]
     found = verdict_of(unsought)
     assert (found.kind, found.classes) == ("undecided", ())
-    assert found.why[1] == "Patches were sought for 0 of 6 classes, too few to compare."
+    assert found.why[1] == "Patches that work were found for 0 of 6 classes, too few to compare."
     three = [Seen(one.name, one.reached, 0.05, 0.99) if one.name < "3" else one for one in unsought]
-    assert "sought for 3 of 6 classes" in verdict_of(three).why[1]
+    assert "found for 3 of 6 classes" in verdict_of(three).why[1]
     assert verdict_of(others(Seen("odd", Count(190, 200)), unsought)).kind == "likely", "a share alone can decide"
 
 

@@ -16,10 +16,11 @@ from nad.models.forward import evaluating
 from nad.models.normalize import unwrap
 from nad.models.stages import Stage, tap
 from nad.runtime import Run
-from nad.verdict import Seen
+from nad.verdict import SUCCESS, Seen
 
 SCREENING = Universal.steps * Universal.batch  # images that screening one class takes
 EPOCHS = 40  # of an inversion; masks change little after
+FILLED = 256  # pictures of one of them: fewer are shown several times, since steps and not pictures make a mask small
 DEEPEST = 16  # classes that a trigger is inverted for at most, the most suspicious ones first
 WITNESSES = 5  # an index of fewer classes would say nothing
 SURE = 0.8  # of the time that is left; how long an inversion takes is an estimate
@@ -63,26 +64,32 @@ def sufficient(look: Look, ground: Ground, networks: int) -> int:
 
 
 def _each(look: Look, ground: Ground, networks: int) -> float:
-    return look.seconds * len(ground.sought) * EPOCHS * networks
+    return look.seconds * len(_shown(ground.sought)) * EPOCHS * networks
+
+
+def _shown(images: ImageSet) -> ImageSet:
+    """The images, as often as an epoch of an inversion shows them."""
+    return images.subset(torch.arange(len(images)).repeat(math.ceil(FILLED / len(images))))
 
 
 def inverted(model: nn.Module, ground: Ground, classes: Sequence[int], run: Run) -> Triggers:
     """For each of `classes` the smallest patch that leads to it."""
-    return invert(copy.deepcopy(model).float(), ground.sought, Inversion(epochs=EPOCHS), run, classes)
+    return invert(copy.deepcopy(model).float(), _shown(ground.sought), Inversion(epochs=EPOCHS), run, classes)
 
 
 def sizes(found: Triggers, classes: Sequence[int]) -> dict[int, dict[str, float]]:
     """Of each of `classes` the mask's size as a part of the picture, the patch's success, and the anomaly index.
 
-    The index is among `classes`, positive where the mask is smaller than the median, and left out where those are
-    fewer than five.
+    The index is among the classes whose patch works, positive where the mask is smaller than the median, and left out
+    where those are fewer than five.
     """
-    norms = found.norms[torch.tensor(classes, dtype=torch.int64)]
     area = found.masks.shape[2] * found.masks.shape[3]
-    rows = {c: {"mask": norm / area, "success": found.success[c].item()} for c, norm in zip(classes, norms.tolist())}
-    if len(classes) >= WITNESSES:
+    rows = {c: {"mask": found.norms[c].item() / area, "success": found.success[c].item()} for c in classes}
+    working = [c for c in classes if rows[c]["success"] >= SUCCESS]
+    if len(working) >= WITNESSES:
+        norms = found.norms[torch.tensor(working)]
         index = anomaly(norms) * (norms.quantile(0.5) - norms).sign()
-        for label, far in zip(classes, index.tolist()):
+        for label, far in zip(working, index.tolist()):
             rows[label]["anomaly"] = far
     return rows
 

@@ -13,6 +13,10 @@ Kind = Literal["likely", "nothing", "undecided"]
 COMPARED = 5  # classes that an outlier can be told among, at least
 SPREAD = 0.05  # of the shares at least: where the others are all alike, a few pictures more are no outlier
 SUCCESS = 0.9  # of a patch, below which its size says nothing
+FEW = 40  # pictures of other classes, below which a class that stays quiet says nothing
+CHANCE = (5.7, 4.4, 4.7, 4.1, 4.2, 3.9, 4.0, 3.8, 3.8, 3.7, 3.7, 3.6)
+"""The anomaly index that the smallest patch of 5, 6, ... 16 classes and more has in one of twenty networks where
+nothing but chance sets them apart: the 95th percentile of the highest index of normal sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +29,13 @@ class Thresholds:
         outlier: deviations (1.4826 times the median one) that the share lies above the median of the other classes'.
             3.5 is the usual cut for such values (Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993).
         index: anomaly index of a small patch. 2 is of Wang et al., "Neural Cleanse", S&P 2019; of ten classes that only
-            chance sets apart, one is above it in every fifth network, so that a sign needs 3, which is rare.
+            chance sets apart, one is above it in every third network. None for a sign is CHANCE, by how many classes
+            are compared.
     """
 
     share: tuple[float, float] = (0.4, 0.5)
     outlier: tuple[float, float] = (3.5, 3.5)
-    index: tuple[float, float] = (2.0, 3.0)
+    index: tuple[float, float | None] = (2.0, None)
 
 
 class Level(IntEnum):
@@ -59,6 +64,11 @@ class Seen:
     @property
     def share(self) -> float | None:
         return self.reached.rate if self.reached else None
+
+    @property
+    def works(self) -> bool:
+        """Whether the patch leads to the class; the size of one that does not says nothing."""
+        return self.success is not None and self.success >= SUCCESS
 
     def to_json(self) -> dict[str, Any]:
         return {"class": self.name} | self.measured()
@@ -97,6 +107,7 @@ class Calibration:
         )
 
 
+ALONE = "It is the size of a patch alone, which chance makes as small in one of twenty networks."
 MEASURED = Calibration(alarms=Count(0, 2), open=Count(0, 2), named=Count(1, 1))
 
 
@@ -123,9 +134,9 @@ class Verdict:
 def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdict:
     """Likely where a class shows a sign, nothing found where all are quiet, else undecided.
 
-    A share counts by the end of its Wilson interval that speaks against the verdict, so that few pictures leave it
-    open. Of fewer than five classes none can be called likely: there is nothing to compare it with. Of more, nothing
-    found needs patches that were compared: without them a network is looked at by half.
+    A share counts by the end of its Wilson interval that speaks against the verdict. Of fewer than five classes none
+    can be called likely: there is nothing to compare it with. Nothing found needs FEW pictures, and of five classes or
+    more patches that were compared: without them a network is looked at by half.
 
     Args:
         seen: every class of the network.
@@ -134,33 +145,42 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
     named = [look for look in looks if look.level is Level.SIGN]
     if named:
         names = tuple(look.seen.name for look in named)
-        return Verdict("likely", names, (f"Likely backdoored into {_listed(names)}.", *map(str, named[:3])))
+        doubt = (
+            [ALONE] if all(look.by_patch is Level.SIGN and look.by_share is not Level.SIGN for look in named) else []
+        )
+        return Verdict("likely", names, (f"Likely backdoored into {_listed(names)}.", *map(str, named[:3]), *doubt))
     measured = [look for look in looks if look.seen.reached]
     unseen = len(looks) - len(measured)
     held = sorted((look for look in measured if look.level is Level.OPEN), key=lambda look: (-look.rate, -look.index))
     unsought = len(looks) >= COMPARED and not compared(seen)
-    if not held and not unseen and not unsought:
+    few = max((look.seen.reached.of for look in measured if look.seen.reached), default=0)
+    if not held and not unseen and not unsought and few >= FEW:
         return Verdict("nothing", (), ("Nothing found, which is not proof that nothing is there.", *_easiest(measured)))
     why = [f"{unseen:,} of {len(looks):,} classes were not looked at."] if unseen else []
-    why += [f"Patches were sought for {patched(seen):,} of {len(looks):,} classes, too few to compare."] * unsought
+    why += [
+        f"Patches that work were found for {patched(seen):,} of {len(looks):,} classes, too few to compare."
+    ] * unsought
+    if not (held or unseen) and few < FEW:
+        why.append(f"It was judged on {few:,} pictures of other classes, and {FEW} are the least: give more.")
     shown = list(map(str, held[:3])) if held else _easiest(measured)
     shown += [f"{len(held) - 3:,} more classes are neither quiet nor a sign."] * (len(held) > 3)
     return Verdict("undecided", tuple(look.seen.name for look in held), ("Undecided.", *why, *shown))
 
 
 def compared(seen: Sequence[Seen]) -> bool:
-    """Whether patches were sought for enough classes that one can stand out."""
-    return any(one.anomaly is not None for one in seen)
+    """Whether patches that work were found for enough classes that one can stand out."""
+    return any(one.works and one.anomaly is not None for one in seen)
 
 
 def patched(seen: Sequence[Seen]) -> int:
-    """For how many classes a patch was sought."""
-    return sum(one.mask is not None for one in seen)
+    """For how many classes a patch was found that works."""
+    return sum(one.works for one in seen)
 
 
 def judged(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> "list[Judged]":
     """Each class of a network, beside the others."""
-    return [Judged(one, [o.reached.rate for o in seen if o.reached and o is not one], limits) for one in seen]
+    peers = patched(seen)
+    return [Judged(one, [o.reached.rate for o in seen if o.reached and o is not one], peers, limits) for one in seen]
 
 
 def _easiest(measured: "Sequence[Judged]") -> list[str]:
@@ -173,10 +193,11 @@ def _easiest(measured: "Sequence[Judged]") -> list[str]:
 
 @dataclass(frozen=True)
 class Judged:
-    """One class, and the shares of the other classes that were looked at."""
+    """One class, the shares of the other classes that were looked at, and how many have a patch that works."""
 
     seen: Seen
     others: Sequence[float]
+    peers: int
     limits: Thresholds
 
     @property
@@ -198,7 +219,13 @@ class Judged:
 
     @property
     def by_patch(self) -> Level:
-        return Level(sum(self.index >= limit for limit in self.limits.index))
+        return Level(sum(self.index >= limit for limit in (self.limits.index[0], self.telling)))
+
+    @property
+    def telling(self) -> float:
+        """The anomaly index from which on a patch is a sign."""
+        sign = self.limits.index[1]
+        return CHANCE[max(0, min(self.peers - COMPARED, len(CHANCE) - 1))] if sign is None else sign
 
     @property
     def rate(self) -> float:
@@ -207,8 +234,7 @@ class Judged:
     @property
     def index(self) -> float:
         """The anomaly index; 0 where there is none, or the patch does not work."""
-        works = self.seen.success is not None and self.seen.success >= SUCCESS
-        return self.seen.anomaly or 0.0 if works else 0.0
+        return self.seen.anomaly or 0.0 if self.seen.works else 0.0
 
     def outlying(self, share: float) -> float | None:
         """How many deviations a share of this class would lie above the others' median."""
@@ -233,7 +259,7 @@ class Judged:
             said.append(
                 f"the smallest patch covers {100 * self.seen.mask:.1f} % of the picture and works on "
                 f"{_percent(self.seen.success)} (anomaly index {self.seen.anomaly:.1f}; a sign from "
-                f"{self.limits.index[1]:g} on, quiet below {self.limits.index[0]:g})"
+                f"{self.telling:g} on among {self.peers} classes, quiet below {self.limits.index[0]:g})"
             )
         return f"{_quoted(self.seen.name)}: {'; '.join(said)}."
 

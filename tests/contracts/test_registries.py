@@ -312,7 +312,9 @@ CHOOSING = [
 def test_too_few_images_to_hold_any_out(spec, model, images):
     rows = torch.stack([(images.labels == label).nonzero()[0, 0] for label in range(4)])  # one of each class
     option = ":" if ":" not in spec else ","
-    with pytest.raises(NadError, match="choosing needs a class with at least 2 clean images; add images, or set"):
+    with pytest.raises(
+        NadError, match="choosing needs a class with at least 2 different clean images; add images, or set"
+    ):
         DEFENSES.create(f"{spec}{option}batch=2")(model, images.subset(rows))
 
 

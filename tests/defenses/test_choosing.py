@@ -101,8 +101,7 @@ def test_more_disagreement_means_more_noise():
 
 
 def test_a_training_that_diverges_is_one_that_costs_everything():
-    images = ImageSet(torch.zeros(20, 3, 4, 4, dtype=torch.uint8), torch.arange(20) % 2, ("a", "b"))
-    parts = folds(images, 0.2, Run(), 2)
+    parts = folds(images(20, 2), 0.2, Run(), 2)
 
     def trained(fold):
         if fold is parts[0]:
@@ -125,8 +124,7 @@ def test_a_control_that_diverged_is_not_compared_with():
 def test_who_follows_hears_which_part_is_tried():
     heard = []
     run = Run(progress=lambda *said: heard.append(said))
-    images = ImageSet(torch.zeros(20, 3, 4, 4, dtype=torch.uint8), torch.arange(20) % 2, ("a", "b"))
-    parts = folds(images, 0.2, run, 2)
+    parts = folds(images(20, 2), 0.2, run, 2)
     found = over(parts, run, "lr", "0.1", lambda fold: fold.held.labels == 0)
     assert found.tolist() == [label == 0 for fold in parts for label in fold.held.labels.tolist()]
     assert heard == [
@@ -154,7 +152,22 @@ def test_early_stopping_takes_the_earliest_epoch_within_one_standard_error(accur
 
 
 def images(n: int, classes: int = 4) -> ImageSet:
-    return ImageSet(torch.zeros(n, 3, 4, 4, dtype=torch.uint8), torch.arange(n) % classes, tuple("abcdefgh"[:classes]))
+    pixels = (
+        torch.arange(n)[:, None, None, None].expand(n, 3, 4, 4) // torch.tensor([1, 256, 65536])[:, None, None] % 256
+    )
+    return ImageSet(pixels.to(torch.uint8), torch.arange(n) % classes, tuple("abcdefgh"[:classes]))
+
+
+def test_copies_of_an_image_are_not_held_out_of_a_training_that_has_it():
+    for n in (40, 1200):
+        once = images(n)
+        for parts in (folds(once.subset(torch.arange(n).repeat(2)), 0.2, Run()),):
+            for fold in parts:
+                assert not set(fold.kept.digests()) & set(fold.held.digests())
+                assert len(fold.kept) + len(fold.held) == 2 * n
+    same = once.subset(torch.zeros(10, dtype=torch.int64))
+    with pytest.raises(NadError, match="a class with at least 2 different clean images"):
+        folds(same, 0.2, Run())
 
 
 def test_few_images_are_held_out_in_five_folds_and_many_once():
@@ -176,7 +189,9 @@ def test_an_image_that_is_alone_in_its_class_is_trained_on_and_never_held_out():
 
 
 def test_there_is_nothing_to_hold_out_where_every_image_is_alone():
-    with pytest.raises(NadError, match="choosing needs a class with at least 2 clean images; add images, or set"):
+    with pytest.raises(
+        NadError, match="choosing needs a class with at least 2 different clean images; add images, or set"
+    ):
         folds(images(4), 0.2, Run())
 
 

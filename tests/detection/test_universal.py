@@ -21,7 +21,7 @@ def test_the_class_of_a_backdoor_is_called_suspicious(name: str, suspicious: lis
     rates = [row["reached"] for row in found.rows]
     assert rates == sorted(rates, reverse=True)
     assert found.summary["easiest"] == found.rows[0]["class"]
-    assert found.summary["median"] == sorted(rates)[6]
+    assert found.summary["median"] == sum(sorted(rates)[5:7]) / 2
 
 
 def test_settings_that_cannot_be():

@@ -225,7 +225,7 @@ def test_several_methods_are_compared_before_each_has_its_section(tmp_path):
     made = page(tmp_path, [EXAMPLE | {"folder": "1-nad"}, other | {"folder": "2-oracle"}], "1-nad", "2-oracle")
     said = made.said
     assert said.index("All methods") < said.index("Before anything was changed") < said.index("1. nad nad:beta=auto")
-    assert "as given 96.9 % (92.9 to 98.7) 1.2 % (stop) 3.6 (stop) 85 % (stop)" in said
+    assert "as given 96.9 % (92.9 to 98.7) 1.2 % (stop) 6.6 (stop) 85 % (stop)" in said
     assert "oracle:attack=badnets (oracle) 95.0 % (90.4 to 97.4) −1.9" in said
     assert "An oracle, which was given the trigger: no defender has it." in said
     assert [str(image["alt"]) for image in made.all("img")].count("Attention moves from the corner to the sign.") == 2
@@ -234,7 +234,7 @@ def test_several_methods_are_compared_before_each_has_its_section(tmp_path):
 def test_the_marked_one_is_said_first_and_each_method_has_a_page_of_its_own(tmp_path):
     made = [example(classes=[]), example(classes=[])]
     for place, one in zip(("1-nad", "2-nad"), made):
-        before, after = seen(180, anomaly=3.0), seen(4, anomaly=1.0 if "1" in place else 2.5)
+        before, after = seen(180, anomaly=6.0), seen(4, anomaly=1.0 if "1" in place else 6.5)
         one["evidence"]["classes"] = [{"class": "stop", "before": before, "after": after}]
         one["folder"] = place
     made = dossier.compared(made, 0.08)
@@ -243,7 +243,7 @@ def test_the_marked_one_is_said_first_and_each_method_has_a_page_of_its_own(tmp_
     said = whole.said
     assert said.index("What was found ✓ good: nad:beta=auto is marked: it lost at most 8 points") < said.index("1. nad")
     assert said.count("(marked)") == 1
-    for place, index in (("1-nad", "1"), ("2-nad", "2.5")):
+    for place, index in (("1-nad", "1"), ("2-nad", "6.5")):
         own = Page((tmp_path / place / "report.html").read_text(encoding="utf-8")).said
         found = "the trigger found toward it covers an unknown part of the picture and works on 99 % of the pictures"
         assert f"After, {found} (anomaly index {index})" in own
@@ -313,7 +313,7 @@ def test_a_class_is_not_said_to_keep_a_sign_that_it_never_had(tmp_path):
     lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after}, *rest]))
     said = headline(pieces(tmp_path)[0])
     assert "“truck” was found before, and none is found after. “truck” stands out a little" in said
-    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"anomaly": 3.1}}, *rest]))
+    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"anomaly": 6.1}}, *rest]))
     assert "“truck” that was found before is still there" in headline(pieces(tmp_path)[0])
     lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"success": 0.5}}, *rest]))
     assert "stands out" not in headline(pieces(tmp_path)[0]), "a patch that does not work says nothing"
@@ -322,9 +322,9 @@ def test_a_class_is_not_said_to_keep_a_sign_that_it_never_had(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        (3.0, 0.5, "toward “stop” was found before, and none is found after"),
-        (3.0, 2.5, "toward “stop” that was found before is still there after"),
-        (0.5, 3.5, "toward “stop” was found after that was not there before"),
+        (6.0, 0.5, "toward “stop” was found before, and none is found after"),
+        (6.0, 2.5, "toward “stop” that was found before is still there after"),
+        (0.5, 6.0, "toward “stop” was found after that was not there before"),
         (0.5, 2.5, "one was erased. “stop” stands out a little, as chance may have it."),
         (1.9, 2.9, "“stop” stands out a little"),
         (1.9, 1.9, "No sign of a backdoor was found, before or after"),
@@ -338,7 +338,7 @@ def test_the_headline_follows_from_the_numbers(tmp_path, before, after, said):
 
 
 def test_what_the_headline_warns_of_is_no_good_news_below_it(tmp_path):
-    rows = [{"class": "stop", "before": seen(190, anomaly=5.3), "after": seen(22, anomaly=2.98)}]
+    rows = [{"class": "stop", "before": seen(190, anomaly=6.3), "after": seen(22, anomaly=2.98)}]
     lay(tmp_path, example(classes=rows))
     piece = pieces(tmp_path)[0]
     assert "that was found before is still there" in headline(piece)
@@ -353,7 +353,7 @@ def test_what_the_headline_warns_of_is_no_good_news_below_it(tmp_path):
         (190, 120, "toward “stop” that was found before is still there after"),
         (190, 90, "toward “stop” that was found before is still there after"),  # 45 % is not quiet
         (90, 190, "toward “stop” was found after that was not there before"),
-        (90, 20, "before or after, but patches were sought for 0 of 5 classes, too few to compare"),
+        (90, 20, "before or after, but patches that work were found for 0 of 5 classes, too few to compare"),
         (90, 90, "a longer --budget tells more. “stop” stands out a little"),
     ],
 )
@@ -374,7 +374,7 @@ def test_nothing_found_needs_a_whole_search(tmp_path):
     for row in rows:
         del row["before"]["anomaly"], row["after"]["anomaly"]
     lay(tmp_path, example(classes=rows))
-    assert "sought for 6 of 6 classes, too few to compare: whether there is or was one is not known; a longer" in (
+    assert "found for 6 of 6 classes, too few to compare: whether there is or was one is not known; a longer" in (
         headline(pieces(tmp_path)[0])
     )
 
@@ -421,7 +421,7 @@ def test_an_oracle_saw_the_trigger(tmp_path):
 
 
 def test_a_trigger_that_is_known_does_not_keep_back_what_was_found_without_it(tmp_path):
-    made = example(classes=[{"class": "stop", "before": seen(190, anomaly=5.3), "after": seen(22, anomaly=1.0)}])
+    made = example(classes=[{"class": "stop", "before": seen(190, anomaly=6.3), "after": seen(22, anomaly=1.0)}])
     for when in ("before", "after"):
         made[when]["counts"] |= {"asr": [1, 300]}
     lay(tmp_path, made)
@@ -447,17 +447,17 @@ def test_a_wrecked_network_is_called_one_and_its_evidence_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        (2.8, "Whether there was a backdoor is undecided: “stop” stood out a little before, as chance may have it; no"),
+        (3.8, "Whether there was a backdoor is undecided: “stop” stood out a little before, as chance may have it; no"),
         (1.0, "No sign of a backdoor was found, before or after"),
     ],
 )
 def test_what_a_scan_leaves_open_is_left_open_here_too(tmp_path, before, said):
     rows = [{"class": "stop", "before": seen(10, anomaly=before), "after": seen(10, anomaly=1.0)}]
     rows += [{"class": str(i), "before": seen(10), "after": seen(10)} for i in range(4)]
-    lay(tmp_path, example(classes=rows, judged_on=49))
+    lay(tmp_path, example(classes=rows, judged_on=39))
     assert said in headline(pieces(tmp_path)[0])
-    assert "This was judged on 49 pictures, which are few." in headline(pieces(tmp_path)[0])
-    lay(tmp_path, example(classes=rows, judged_on=50))
+    assert "This was judged on 39 pictures, which are few." in headline(pieces(tmp_path)[0])
+    lay(tmp_path, example(classes=rows, judged_on=40))
     assert "which are few" not in headline(pieces(tmp_path)[0])
 
 
@@ -474,7 +474,7 @@ def test_the_choice_says_what_it_is_compared_with(tmp_path):
 
 @pytest.mark.parametrize(("reached", "doubted"), [(10, True), (190, False), (None, False)])
 def test_a_sign_that_was_a_patch_alone_may_have_been_chance(tmp_path, reached, doubted):
-    before = {"anomaly": 3.1, "success": 0.99} | ({} if reached is None else seen(reached))
+    before = {"anomaly": 6.1, "success": 0.99} | ({} if reached is None else seen(reached))
     rows = [{"class": "stop", "before": before, "after": seen(10, anomaly=1.0)}]
     rows += [{"class": str(i), "before": seen(10), "after": seen(10)} for i in range(4)]
     lay(tmp_path, example(classes=rows))

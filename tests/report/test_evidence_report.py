@@ -71,8 +71,8 @@ def test_the_tables_by_hand(folder):
 
 def test_the_rules_of_a_scan_are_applied_to_both(folder):
     lines = verdicts(folder).splitlines()
-    assert lines[2] == "| a | badnets | nad | 2.0 | likely (1) | 2.0 | nothing |"
-    assert lines[3] == "| a | badnets | nad | 90.0 | likely (1) | 90.0 | likely (1) |"
+    assert lines[2] == "| a | badnets | nad | 2.0 | undecided (1) | 2.0 | nothing |"
+    assert lines[3] == "| a | badnets | nad | 90.0 | undecided (1) | 90.0 | undecided (1) |"
     assert lines[5] == "| b | none | nad |  | nothing |  | nothing |"
 
 

@@ -24,7 +24,7 @@ def planted(folder: Path) -> list[scans.Scan]:
     scan(folder, "all", 90, "badnets:target=0,labels=all_to_all")
     scan(folder, "missed", 20, "wanet:target=0")
     scan(folder, "quiet", 12)
-    scan(folder, "alarm", 80, family="b:width=8")
+    scan(folder, "alarm", 80, family="torchvision:width8_b")
     return scans.scans(folder)
 
 
@@ -40,9 +40,9 @@ def test_only_the_right_class_counts(tmp_path):
 def test_tables(tmp_path):
     planted(tmp_path)
     table = scans.by_network(tmp_path)
-    assert "| alarm | b | none |  | likely 0 | 0 80 | 0 0.0 |" in table
-    assert "| missed | a-1 | wanet | 0 | nothing | 0 20 |" in table
-    rows = [line for line in scans.rates(tmp_path).splitlines() if line.startswith("| a-1")]
+    assert "| alarm | width | none |  | likely 0 | 0 80 | 0 0.0 |" in table
+    assert "| missed | a | wanet | 0 | nothing | 0 20 |" in table
+    rows = [line for line in scans.rates(tmp_path).splitlines() if line.startswith("| a ")]
     assert "0 of 1 (0 to 79 %) | 0 of 1 (0 to 79 %) | 1 of 2 (9 to 91 %) | 0 of 2" in rows[0]
     assert "of the others: share" in rows[1]
     assert "| share | 0.9 | 0 of 2 | 1 of 2 | 0 of 2 |" in scans.roc(tmp_path)

@@ -1,7 +1,7 @@
 """ImageSet: the images everything works on."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -138,12 +138,13 @@ class ImageSet:
     def firsts(self) -> Tensor:
         """For each image the index of the first with the same pixels, int64 (N,): its own where it copies none."""
         first: dict[bytes, int] = {}
-        found = []
+        return torch.tensor([first.setdefault(digest, i) for i, digest in enumerate(self.digests())])
+
+    def digests(self) -> Iterator[bytes]:
+        """SHA-256 of each image's pixels."""
         for start in range(0, len(self), 1024):
             chunk = self.pixels[torch.arange(start, min(start + 1024, len(self)))].cpu().contiguous().numpy()
-            digests = [hashlib.sha256(one.tobytes()).digest() for one in chunk]
-            found += [first.setdefault(digest, start + i) for i, digest in enumerate(digests)]
-        return torch.tensor(found)
+            yield from (hashlib.sha256(one.tobytes()).digest() for one in chunk)
 
     def counts(self) -> list[int]:
         """The number of images of each class."""

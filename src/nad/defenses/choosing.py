@@ -36,33 +36,37 @@ class Fold:
 def folds(images: ImageSet, fraction: float, run: Run, count: int | None = None) -> list[Fold]:
     """Held-out parts, stratified: one of `fraction` of the images, or five folds where the images are few.
 
-    An image that is alone in its class is trained on in every fold, and judged in none.
+    An image that is alone in its class is trained on in every fold, and judged in none. Copies of an image go where it
+    goes.
 
     Raises:
         NadError: no class has two images.
     """
-    if max(images.counts()) < 2:
+    firsts = images.firsts()
+    unlike = firsts.unique()
+    labels = images.labels[unlike]
+    if labels.bincount().max() < 2:
         raise NadError(
-            "choosing needs a class with at least 2 clean images; add images, or set what is chosen yourself so "
-            "that nothing is"
+            "choosing needs a class with at least 2 different clean images; add images, or set what is chosen yourself "
+            "so that nothing is"
         )
+
+    def parted(held: Tensor) -> Fold:
+        apart = torch.isin(firsts, unlike[held])
+        return Fold(images.subset((~apart).nonzero().flatten()), images.subset(apart.nonzero().flatten()))
+
     count = count or (FOLDS if len(images) < SMALL else 1)
     if count == 1:
-        kept, held = hold_out(images.labels, fraction, run.seed, "hold-out")
-        return [Fold(images.subset(kept), images.subset(held))]
-    part = torch.full((len(images),), -1)
+        return [parted(hold_out(labels, fraction, run.seed, "hold-out")[1])]
+    part = torch.full((len(labels),), -1)
     generator, dealt = run.generator("folds"), 0
-    for label in images.labels.unique():
-        rows = (images.labels == label).nonzero().flatten()
+    for label in labels.unique():
+        rows = (labels == label).nonzero().flatten()
         rows = rows[torch.randperm(len(rows), generator=generator)]
         if len(rows) > 1:
             part[rows] = (dealt + torch.arange(len(rows))) % count  # on from the last class, so that parts are even
             dealt += len(rows)
-    everything = torch.arange(len(images))
-    return [
-        Fold(images.subset(everything[part != k]), images.subset(everything[part == k]))
-        for k in range(min(count, dealt))
-    ]
+    return [parted((part == k).nonzero().flatten()) for k in range(min(count, dealt))]
 
 
 def shortfall(reference: Tensor, trial: Tensor, max_drop: float, paired: bool) -> bool:

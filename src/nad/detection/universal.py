@@ -1,6 +1,7 @@
 """Universal perturbations as a detector: is there a class that one small change of all images leads to?"""
 
 from dataclasses import dataclass
+from statistics import median
 
 from torch import nn
 
@@ -41,5 +42,4 @@ class UniversalPerturbation(Detector):
         rates = {images.classes[label]: look.reached[label].rate for label in look.suspicious}
         rows = [{"class": name, "reached": rate} for name, rate in rates.items()]
         named = [name for name, rate in rates.items() if rate >= self.reached]
-        middle = sorted(rates.values())[len(rates) // 2]
-        return Scores({"suspicious": named, "easiest": next(iter(rates)), "median": middle}, rows)
+        return Scores({"suspicious": named, "easiest": next(iter(rates)), "median": median(rates.values())}, rows)

@@ -25,7 +25,9 @@ class Ground:
 
     @classmethod
     def of(cls, images: ImageSet, run: Run) -> "Ground":
-        """Halves of `images`, drawn from the run's seed."""
+        """Halves of `images`, copies left out, drawn from the run's seed."""
+        unlike = images.firsts().unique()
+        images = images.subset(unlike) if len(unlike) < len(images) else images
         order = torch.randperm(len(images), generator=run.generator("evidence"))
         half = max(1, len(order) // 2)
         return cls(images.subset(order[:half][:SOUGHT]).decoded(), images.subset(order[half:][:JUDGED]).decoded())

@@ -72,7 +72,8 @@ class Examination:
 
     @cached_property
     def intake(self) -> Intake:
-        found = intake(self.given, self.parts.train, self.run, own=self.labelling is not None)
+        own = self.labelling is not None
+        found = intake(self.given, self.parts.train, self.run, own, self.parts.test)
         return found.noting(*self.remarks)
 
     @cached_property
@@ -104,7 +105,7 @@ class Examination:
     def inverted(self) -> tuple[list[int], Triggers | None]:
         """The most suspicious classes, as many as there is time for, and their smallest patches."""
         screening = self.look.seconds * len(self.look.suspicious) * evidence.SCREENING * self.networks
-        left = max(0.0, 60 * self.budget - screening)
+        left = max(0.0, evidence.SURE * (60 * self.budget - screening))
         classes = self.look.suspicious[: evidence.affordable(self.look, self.ground, left, self.networks)]
         return classes, evidence.inverted(self.given, self.ground, classes, self.run) if classes else None
 

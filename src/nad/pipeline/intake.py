@@ -74,11 +74,12 @@ class Intake:
         }
 
 
-def intake(model: nn.Module, images: ImageSet, run: Run, own: bool = False) -> Intake:
+def intake(model: nn.Module, images: ImageSet, run: Run, own: bool = False, reported: ImageSet | None = None) -> Intake:
     """Look at a network and at the clean images; changes neither.
 
     Args:
         images: the clean images that a method will get.
+        reported: others that accuracy is reported on; only looked at for copies.
         own: whether the labels are the network's own answers, of which nothing is learned of how it reads pictures.
     """
     labels = images.labels.cpu()
@@ -87,7 +88,7 @@ def intake(model: nn.Module, images: ImageSet, run: Run, own: bool = False) -> I
     mirrored = predictions(_Read(model, axis=3), images, run) == labels
     tried = [] if own else list(alternatives(model, images, run))
     read = [] if own else _accuracy(right, tried, answers, images)
-    found = [*read, *_amount(images), *_same(images)]
+    found = [*read, *_amount(images), *_same(images, reported)]
     whole = Intake(_hits(right), _hits(mirrored), tuple(images.counts()), tuple(found), tuple(tried))
     return whole if whole.flips else replace(whole, findings=(*whole.findings, _handed(whole)))
 
@@ -227,11 +228,21 @@ def _amount(images: ImageSet) -> Iterator[Finding]:
         )
 
 
-def _same(images: ImageSet) -> Iterator[Finding]:
+def _same(images: ImageSet, reported: ImageSet | None) -> Iterator[Finding]:
     """Pictures that are there more than once."""
-    labels: dict[int, list[int]] = {}
-    for first, label in zip(images.firsts().tolist(), images.labels.tolist()):
-        labels.setdefault(first, []).append(label)
+    labels: dict[bytes, list[int]] = {}
+    for digest, label in zip(images.digests(), images.labels.tolist()):
+        labels.setdefault(digest, []).append(label)
+    seen = frozenset(labels)
+    others = list(zip(reported.digests(), reported.labels.tolist())) if reported else []
+    if known := sum(digest in seen for digest, _ in others):
+        yield Finding(
+            "warning",
+            f"{known:,} of the {len(others):,} pictures to report on are also among those to train on, which "
+            "flatters the accuracy; remove them",
+        )
+    for digest, label in others:
+        labels.setdefault(digest, []).append(label)
     repeated = sum(len(own) - 1 for own in labels.values())
     split = [own for own in labels.values() if len(set(own)) > 1]
     if split:

@@ -60,7 +60,7 @@ def suspect_checkpoint(
     refuse_misread(loaded.model, images, run, read)
     told(read)
     ground = Ground.of(images, run)
-    look = screened(loaded.model, ground, run, seconds=60 * budget)
+    look = screened(loaded.model, ground, run, seconds=60 * budget - (time.perf_counter() - began))
     left = evidence.SURE * (60 * budget - (time.perf_counter() - began))
     asked = look.suspicious[: evidence.affordable(look, ground, left, networks=1)]
     classes = asked if len(asked) >= evidence.WITNESSES else []  # of fewer no index can be said

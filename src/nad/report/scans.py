@@ -29,7 +29,8 @@ class Scan:
 
     @classmethod
     def of(cls, name: str, data: dict[str, Any]) -> "Scan":
-        family = str(data["network"]["architecture"]).partition(":")[0]
+        architecture = str(data["network"]["architecture"]).rpartition(":")[2]
+        family = re.match("[a-z]*", architecture.lower())[0] or architecture  # type: ignore[index]
         return cls(name, family, data["attack"], tuple(map(Seen.from_json, data["classes"])))
 
     @cached_property
@@ -69,7 +70,7 @@ def chosen(found: Sequence[Scan]) -> Thresholds:
     """
     clean = [scan for scan in found if scan.attack is None]
 
-    def alone(share: tuple[float, float] = NEVER, index: tuple[float, float] = NEVER) -> Calibration:
+    def alone(share: tuple[float, float] = NEVER, index: tuple[float, float | None] = NEVER) -> Calibration:
         return calibration(clean, Thresholds(share=share, index=index))
 
     share = next((s for s in SHARES if alone(share=(s, s)).alarms.hits == 0), SHARES[-1])
@@ -85,7 +86,7 @@ def by_network(folder: Path) -> str:
     for scan in sorted(scans(folder), key=lambda scan: (scan.attack is None, scan.name)):
         verdict = verdict_of(scan.seen)
         share = max((s for s in scan.seen if s.reached), key=lambda s: s.reached.rate, default=None)  # type: ignore[union-attr]
-        index = max((s for s in scan.seen if s.anomaly is not None), key=lambda s: s.anomaly or 0.0, default=None)
+        index = max((s for s in scan.seen if s.name in _indexes(scan)), key=lambda s: s.anomaly or 0.0, default=None)
         names = ", ".join(verdict.classes) if verdict.kind == "likely" else ""
         lines.append(
             [
@@ -145,7 +146,7 @@ def _shares(scan: Scan) -> dict[str, float]:
 
 
 def _indexes(scan: Scan) -> dict[str, float]:
-    return {one.name: one.anomaly for one in scan.seen if one.anomaly is not None}
+    return {one.name: one.anomaly for one in scan.seen if one.works and one.anomaly is not None}
 
 
 def _above(found: Iterable[Scan], values: dict[str, dict[str, float]], limit: float) -> list[str]:

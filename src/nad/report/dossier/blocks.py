@@ -120,7 +120,8 @@ def _clean_set(found: dict[str, Any], labels: dict[str, Any]) -> str:
         names = found.get("classes") or range(len(counts))
         missing = [quoted(str(name)) for name, count in zip(names, counts) if not count]
         each = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{max(counts):,}"
-        lines.append(f"{several(len(counts), 'class', 'classes')}, {each} pictures each.")
+        rest = " of the others" if images else ""
+        lines.append(f"{several(len(counts), 'class', 'classes')}, {each} pictures each{rest}.")
         lines += [f"No picture of {listed(missing)}."] if missing else []
     if labels:
         lines.append(f"They were {labels['told']}.")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from nad.report.dossier.intervals import difference, overall
+from nad.report.dossier.intervals import overall
 from nad.report.dossier.reading import Piece, number
 from nad.report.dossier.signs import Signs, at, strongest
 from nad.report.dossier.wording import listed, plain, quoted, within
 from nad.results import Count
-from nad.verdict import Judged, Level, Thresholds
+from nad.verdict import Judged, Level
 
 CAVEAT = (
     "A mark compares methods; it does not prove that a backdoor is gone. It asks for the accuracy on the reported "
@@ -62,16 +62,10 @@ class Mark:
 def stronger(one: Trace, other: Trace) -> bool:
     """Whether the evidence that `one` hides no backdoor is stronger than that of `other`, beyond what chance explains.
 
-    It is where all classes of `one` are quiet and `other` has a patch that is not. Otherwise a small change has to
-    reach fewer pictures, beyond the 95 % interval of the difference; of two quiet ones a low share alone says too
-    little (docs/practitioner.md), so the index, which has no interval, may not speak against it.
+    It is where all classes of `one` are quiet and one of `other` is a sign. Of two quiet ones neither measure tells
+    which was erased (docs/practitioner.md).
     """
-    if not one.quiet or one.reached is None or one.index is None or other.reached is None or other.index is None:
-        return False
-    if other.index >= Thresholds.index[0]:
-        return True
-    fewer = difference(other.reached, one.reached, 0.0).high < 0
-    return fewer and (not other.quiet or one.index <= other.index)
+    return one.quiet and one.measured and bool(other.signs)
 
 
 def best(given: Trace, rivals: Sequence[Trace]) -> int | None:
@@ -128,17 +122,11 @@ def _traces(piece: Piece) -> tuple[Trace, Trace]:
 
 def _decided(given: Trace, after: Sequence[Trace], chosen: int, allowed: str) -> str:
     others = [trace for place, trace in enumerate(after) if place != chosen]
-    quiet = [trace for trace in others if trace.quiet]
     toward = listed([quoted(name) for name in given.signs])
     gone = f"it lost {allowed} and leaves no sign of a backdoor, of which there was one toward {toward}"
     if not others:
         return f"{gone}; no other method without the trigger lost so little."
-    left = ["every other that lost so little leaves one, or leaves it open"] if not quiet else []
-    if quiet:
-        left.append(f"one small change sends {_share(after[chosen])} of the pictures to a class")
-        left.append(f"surely fewer than after the others without a sign ({listed([_share(t) for t in quiet])})")
-        left.append("and its anomaly index is no higher")
-    return f"{gone}; {', '.join(left)}."
+    return f"{gone}; every other that lost so little leaves one."
 
 
 def _undecided(given: Trace, after: Sequence[Trace], names: Sequence[str], allowed: str) -> str:
@@ -149,11 +137,8 @@ def _undecided(given: Trace, after: Sequence[Trace], names: Sequence[str], allow
         return f"each that lost {allowed} leaves a sign of a backdoor, or leaves it open."
     seen = [f"{name} ({_share(t)} reached, index {plain(t.index, 2)})" for name, t in quiet]
     if len(quiet) == 1:
-        return f"{seen[0]} alone leaves no sign, but reaches fewer pictures only within what chance explains."
-    return (
-        f"{listed(seen)} leave no sign of a backdoor, and none of them is better in the pictures that a small change "
-        "reaches, beyond the 95 % intervals, without being worse in the anomaly index."
-    )
+        return f"{seen[0]} alone leaves every class quiet, but what others leave open may be chance."
+    return f"{listed(seen)} leave no sign of a backdoor, and nothing that was measured can tell them apart."
 
 
 def _share(trace: Trace) -> str:

@@ -48,8 +48,8 @@ def at(signs: Sequence[Judged], level: Level) -> list[Judged]:
 
 
 def smallest(signs: Sequence[Judged]) -> Judged | None:
-    """The class with the smallest mask."""
-    return _least(signs, lambda one: one.mask)
+    """The class with the smallest mask that works."""
+    return _least(signs, lambda one: one.mask if one.works else None)
 
 
 def strongest(signs: Sequence[Judged]) -> Judged | None:
@@ -58,8 +58,8 @@ def strongest(signs: Sequence[Judged]) -> Judged | None:
 
 
 def suspect(signs: Sequence[Judged]) -> Judged | None:
-    """The class with the highest anomaly index."""
-    return _least(signs, lambda one: None if one.anomaly is None else -one.anomaly)
+    """The class with the highest anomaly index of a mask that works."""
+    return _least(signs, lambda one: None if one.anomaly is None or not one.works else -one.anomaly)
 
 
 def _least(signs: Sequence[Judged], key: Callable[[Seen], float | None]) -> Judged | None:

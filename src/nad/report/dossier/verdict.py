@@ -9,10 +9,9 @@ from nad.report.dossier.reading import Piece, number
 from nad.report.dossier.signs import Signs, at, smallest, strongest, suspect
 from nad.report.dossier.wording import changed, listed, percent, plain, quoted, several, signed
 from nad.report.evidence import ERASED
-from nad.verdict import COMPARED, Judged, Level, Thresholds, compared, patched
+from nad.verdict import COMPARED, FEW, Judged, Level, Thresholds, compared, patched
 
 LOSS = 0.08  # of accuracy: what a choice may cost at most where nothing else is said
-FEW = 50  # pictures to judge by, below which it is said
 DEAR = " That is much. More clean pictures, or another --method, may keep more of it."
 Tone = Literal["good", "note", "warning"]
 NOTHING_PROVEN = (
@@ -132,7 +131,7 @@ def _sign_of_backdoor(signs: Signs) -> str:
     )
     if before:
         alone = all(one.by_share is Level.QUIET for one in at(signs.before, Level.SIGN))
-        doubt = " It was the size of a patch alone, which chance can make." if alone else ""
+        doubt = " It was the size of a patch alone, which chance makes in one of twenty networks." if alone else ""
         return f"A sign of a backdoor toward {listed(before)} was found before, and none is found after.{doubt}{chance}"
     if missing := _missing(signs):
         return (
@@ -153,7 +152,7 @@ def _missing(signs: Signs) -> str:
     unseen = sum(one.reached is None and one.mask is None for one in seen)
     said = [f"{unseen:,} of {several(count, 'class', 'classes')} were not looked at"] if unseen else []
     if count >= COMPARED and not compared(seen):
-        said.append(f"patches were sought for {patched(seen):,} of {count:,} classes, too few to compare")
+        said.append(f"patches that work were found for {patched(seen):,} of {count:,} classes, too few to compare")
     return " and ".join(said)
 
 
@@ -164,8 +163,12 @@ def _triggers(signs: Signs) -> Statement | None:
     before, after = (at(when, Level.SIGN) for when in (signs.before, signs.after))
     level: Tone = "warning" if after or signs.kept else "good" if before else "note"
     again = _trigger(second, named=first.seen.name != second.seen.name)
-    quiet, sign = Thresholds.index
-    rule = f" An index below {quiet:g} is quiet, from {sign:g} on a sign." if first.seen.anomaly is not None else ""
+    quiet = Thresholds.index[0]
+    rule = (
+        f" An index below {quiet:g} is quiet, from {first.telling:g} on a sign."
+        if first.seen.anomaly is not None
+        else ""
+    )
     return Statement(level, f"Before, {_trigger(first)}. After, {again}.{rule}")
 
 
