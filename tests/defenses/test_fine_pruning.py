@@ -82,7 +82,7 @@ def test_a_larger_allowance_never_prunes_less():
     pixels = torch.zeros(40, 3, 8, 8, dtype=torch.uint8)
     labels = torch.arange(40) % 4
     for i, k in enumerate(labels.tolist()):
-        pixels[i, :, 4 * (k // 2) : 4 * (k // 2) + 4, 4 * (k % 2) : 4 * (k % 2) + 4] = 255
+        pixels[i, :, 4 * (k // 2) : 4 * (k // 2) + 4, 4 * (k % 2) : 4 * (k % 2) + 4] = 255 - i // 4  # no two are copies
     images, model = ImageSet(pixels, labels, tuple("abcd")), Quarters()
     ratios = [
         DEFENSES.create(f"fine-pruning:tune=false,folds=1,max_drop={drop}")(model, images, RUN).method.ratio
