@@ -1,5 +1,6 @@
 """The whole job on small rendered signs (G18), and on the real images where they are."""
 
+import copy
 import dataclasses
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from nad.data.synthetic import signs
 from nad.defenses import Defense
 from nad.detection import DETECTORS
 from nad.errors import NadError
-from nad.models.checkpoints import load
+from nad.models.checkpoints import load, save
 from nad.pipeline import Terms, attack_on, evaluate_checkpoint, loaded_from, purify_checkpoint, train
 from nad.runtime import Run
 from nad.training import Recipe, predictions
@@ -96,6 +97,18 @@ def test_purify_in_memory_is_the_same_as_from_a_checkpoint(victim, dataset):
     assert set(made.result.evidence) == without, "no budget, no evidence"
     assert list(made.pictures) == ["attention.png"]
     assert sum(map(sum, made.result.evidence["reported"])) == made.result.after.acc.of
+
+
+def test_what_is_reported_is_of_the_weights_that_are_written(victim, dataset, tmp_path):
+    save(tmp_path, copy.deepcopy(victim.model).half(), victim.card)
+    given = load(tmp_path)
+    method = [Defense.parse("finetune:lr=0.02,epochs=1,batch=32")]
+    (made,) = purify_checkpoint(given, dataset, method, Run(seed=2), Terms(clean=0.1, budget=0))
+    (tmp_path / "out").mkdir()
+    made.write(tmp_path / "out", like=given)
+    written, reported = load(tmp_path / "out").model.state_dict(), made.model.state_dict()
+    assert written["fc.weight"].half().float().equal(written["fc.weight"])
+    assert all(torch.equal(written[key], reported[key]) for key in written)
 
 
 def test_each_network_answers_the_reported_images_once(victim, dataset, monkeypatch):

@@ -56,6 +56,11 @@ class Loaded:
     computed: Mapping[str, Tensor] = field(default_factory=dict)  # of the file, which the network makes by itself
     companions: Mapping[str, bytes] = field(default_factory=dict)  # files that belong beside the weights, by name
 
+    def round(self, model: nn.Module) -> None:
+        """Round a network's weights, in place, to the types that they will have in a file like this one."""
+        for key, tensor in unwrap(model).state_dict().items():
+            tensor.copy_(tensor.to(self.layout[key].dtype))
+
 
 def load(
     path: str | Path,

@@ -109,7 +109,7 @@ def table(plans: Sequence[Planned], found: pd.DataFrame, metric: str, how: Layou
 def _entry(metric: str, values: "pd.Series[float]", paper: float | None) -> Entry:
     """Mean and spread over seeds; of seconds the median: a run that shares its machine may take twice as long."""
     if metric == "seconds":
-        return Entry(values.median(), worst=values.median(), n=len(values))
+        return Entry(values.median(), n=len(values))
     worst = values.max() if metric in ("asr", *EXTRA) else values.min()
     return Entry(values.mean(), values.std(), worst, len(values), paper)
 

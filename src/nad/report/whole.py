@@ -16,10 +16,10 @@ from nad.report.plots import plot
 from nad.report.summary import outlines, summary
 from nad.report.tables import Table, table
 
-LEGEND = """All numbers are percent, but for seconds: mean ± standard deviation over n seeds, in brackets what the paper
-has and ours less that, `worst` over victims and seeds. A difference is in points, with its 95 % interval over victims,
-or over seeds where there is one victim; a star is p < 0.05 in a paired t-test over at least six victims, after Holm's
-correction over the table.
+LEGEND = """All numbers are percent, but for seconds: mean (of seconds the median) ± standard deviation over n seeds, in
+brackets what the paper has and ours less that, `worst` over victims and seeds. A difference is in points, with its 95 %
+interval over victims, or over seeds where there is one victim; a star is p < 0.05 in a paired t-test over at least six
+victims, after Holm's correction over the table.
 """
 
 
