@@ -156,7 +156,8 @@ def test_seconds_are_the_median_because_one_run_may_have_shared_the_machine(tmp_
     for seed, (alone, seconds) in enumerate(((True, 12.0), (False, 1.0), (False, 1.0)), 4):
         write(tmp_path, "badnets-cifar10", "nad", seed, 0.1, seconds=seconds, notes={"alone": alone, "wall": seconds})
     entry = table(plans(seeds=7), cells(tmp_path), "seconds", HOW).entries["nad"]["badnets-cifar10"]
-    assert (str(entry), entry.worst, entry.n) == ("12.00", 12.0, 4)
+    assert (str(entry), entry.n) == ("12.00", 4)
+    assert math.isnan(entry.worst), "a slow run says nothing of a method"
 
 
 def test_published_numbers_stand_beside_their_own_regime_alone(tmp_path):
