@@ -663,6 +663,12 @@ def test_a_choice_is_told_with_what_it_costs_and_what_the_next_would():
     assert curve_lines({"fallback": note}) == [
         "fallback: chose the fallback (sau) on 20 held-out images: 0.0 points lost of 8 allowed; the teacher loses 20.0"
     ]
+    better = [{"setting": 1, "accuracy": 0.9, "drop": -0.066, "accepted": True}]
+    counted = {"given_accuracy": 0.79, "control_accuracy": 0.71, "reference_accuracy": 0.71}
+    assert curve_lines({"lr": {"chosen": 1, "held_out": 500, "max_drop": 0.08, "curve": better} | counted}) == [
+        "lr: chose 1 on 500 held-out images: 6.6 points gained where 8 may be lost; counted from the mildest training, "
+        "which alone loses 8.0"
+    ]
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(

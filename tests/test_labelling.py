@@ -15,7 +15,7 @@ from nad.data.labelling import RISK, Labelling
 from nad.data.sources import Dataset
 from nad.errors import NadError
 from nad.models.checkpoints import Loaded
-from nad.pipeline import labelled
+from nad.pipeline import labelled, labelling
 from nad.runtime import Run
 
 METHOD = ("--method", "finetune:epochs=1,lr=0.01,batch=16")
@@ -107,6 +107,21 @@ def test_a_flat_folder_is_labelled_by_the_network(nad, victim, flat, tmp_path):
     assert result["before"]["acc"] == 1, "with itself the network agrees"
     assert RISK in result["evidence"]["limits"]
     assert result["evidence"]["intake"]["alternatives"] == []
+
+
+def test_a_class_of_which_the_network_is_never_sure_is_named(nad, victim, flat, tmp_path, monkeypatch):
+    answers = labelling._answers
+
+    def unsure(loaded, images, run):
+        labels, sure = answers(loaded, images, run)
+        return labels, sure & (labels != 2)
+
+    monkeypatch.setattr(labelling, "_answers", unsure)
+    how = ("--budget", 0, *METHOD, "--labels", "model", "--out", tmp_path / "out")
+    ran = nad("purify", victim, "--data", flat, *how)
+    assert ran.code == 2
+    assert "pictures kept, " in ran.err
+    assert "no picture to train on is left of 1 of 4 classes, such as right: give more pictures, or labels" in ran.err
 
 
 def test_the_report_says_agreement(nad, victim, flat, tmp_path):

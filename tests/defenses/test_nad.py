@@ -375,6 +375,15 @@ def test_bad_input(model, images, spec, message):
         quick(f"{spec},lr=0.01" + ("" if "batch" in spec else ",batch=32"))(model, images, RUN)
 
 
+def test_what_a_teacher_chose_by_itself_is_recorded(model, images):
+    teacher = "teacher=(finetune:lr=auto,epochs=1,batch=16,max_drop=0.99,folds=1)"
+    outcome = quick(f"nad:{teacher},lr=0.01,beta=1,epochs=1,batch=16")(model, images, RUN)
+    assert len(outcome.notes["teacher"]["lr"]["curve"]) > 1
+    assert outcome.method.teacher.lr == outcome.notes["teacher"]["lr"]["chosen"]
+    again = outcome.method(model, images, RUN)
+    assert torch.equal(weights(again.model), weights(outcome.model))
+
+
 class Second(nn.Module):
     """Its first stage says everything in signs, which attention does not see: found by probing, and without signal."""
 

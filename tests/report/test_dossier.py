@@ -380,7 +380,7 @@ def test_nothing_found_needs_a_whole_search(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("table", "level"), [([90, 7, 0, 3], "note"), ([80, 18, 0, 2], "warning"), ([7, 2, 1, 0], "good")]
+    ("table", "level"), [([90, 7, 0, 3], "note"), ([80, 18, 0, 2], "warning"), ([90, 2, 1, 7], "good")]
 )
 def test_a_large_loss_of_accuracy_is_a_warning(tmp_path, table, level):
     lay(tmp_path, example(reported=[table]))
@@ -474,12 +474,15 @@ def test_the_choice_says_what_it_is_compared_with(tmp_path):
 
 @pytest.mark.parametrize(("reached", "doubted"), [(10, True), (190, False), (None, False)])
 def test_a_sign_that_was_a_patch_alone_may_have_been_chance(tmp_path, reached, doubted):
-    before = {"anomaly": 6.1, "success": 0.99} | ({} if reached is None else seen(reached))
+    before = {"mask": 0.02, "anomaly": 6.1, "success": 0.99} | ({} if reached is None else seen(reached))
     rows = [{"class": "stop", "before": before, "after": seen(10, anomaly=1.0)}]
     rows += [{"class": str(i), "before": seen(10), "after": seen(10)} for i in range(4)]
     lay(tmp_path, example(classes=rows))
     said = headline(pieces(tmp_path)[0])
     assert "“stop” was found before, and none is found after." in said
+    lay(tmp_path, example(classes=[*rows, {"class": "unseen", "before": {}, "after": {}}]))
+    unseen = headline(pieces(tmp_path)[0])
+    assert "and none is found after, but 1 of 6 classes were not looked at." in unseen
     assert ("It was the size of a patch alone" in said) is doubted
 
 
@@ -489,12 +492,16 @@ def test_a_sign_that_was_a_patch_alone_may_have_been_chance(tmp_path, reached, d
         ([90, 10, 0, 0], "fell by 10.0 points, more than chance explains"),
         ([90, 3, 2, 5], "fell by 1.0 points, which chance can explain"),
         ([80, 0, 20, 0], "rose by 20.0 points, more than chance explains"),
-        ([100, 0, 0, 0], "Accuracy stayed"),
+        ([100, 0, 0, 0], "Accuracy stayed."),
+        ([29, 7, 4, 0], "which chance can explain. So few pictures cannot tell that from a loss of 24 points."),
     ],
 )
 def test_a_change_of_accuracy_is_told_from_chance(tmp_path, table, said):
     lay(tmp_path, example(reported=[table]))
     assert said in headline(pieces(tmp_path)[0])
+    (told, *_) = verdict(pieces(tmp_path)[0])
+    assert ("So few pictures" in told.text) is ("So few pictures" in said)
+    assert (told.level == "good") is ("So few" not in said and "fell by 10.0" not in said)
 
 
 @pytest.mark.parametrize(

@@ -162,11 +162,14 @@ class NAD(Taught):
             cast = Cast(model, student, net) if number else self.cast(model, net, images, here)
             student, history, taps = self.student(cast, images, here)
         notes: dict[str, Any] = {}
+        method = self
+        if teacher and teacher.notes and self.rounds == 1:  # what the teacher chose by itself
+            method, notes = replace(self, teacher=teacher.method), {"teacher": teacher.notes}
         if teacher and self.teacher_checkpoint:
             notes["teacher_weights"] = weights_fingerprint(teacher.model)
         if taps:
             notes |= {"stages": [s.name for s in taps.student], "dropped_stages": list(taps.dropped)}
-        return Outcome(student, self, history, notes)
+        return Outcome(student, method, history, notes)
 
     def cast(self, given: nn.Module, teacher: nn.Module | None, images: ImageSet, run: Run) -> Cast:
         """The networks of one distillation, with what the student starts as."""

@@ -35,6 +35,7 @@ def headline(piece: Piece) -> str:
     moved = f"{'fell' if change.value < 0 else 'rose'} by {abs(100 * change.value):.1f} points"
     if change.low <= 0 <= change.high:
         kept = f"{score} on clean pictures {moved}, which chance can explain." if change.value else f"{score} stayed."
+        kept += f" {_unseen(change.low)}" if change.low < -LOSS else ""
     else:
         kept = f"{score} on clean pictures {moved}, more than chance explains."
     told = ["An oracle, which was given the trigger: no defender has it."] if piece.is_oracle else []
@@ -63,12 +64,18 @@ def verdict(piece: Piece) -> list[Statement]:
 def accuracy(pair: Pair, score: str) -> Statement:
     """What happened to accuracy; `score` is what it is called."""
     change, dear = pair.change, costly(pair)
+    hidden = f" {_unseen(change.low)}" if change.low < -LOSS and not dear else ""
     return Statement(
-        "warning" if dear else "note" if change.high < 0 else "good",
+        "warning" if dear else "note" if change.high < 0 or hidden else "good",
         f"{score.capitalize()} went from {percent(pair.before.rate)} to {percent(pair.after.rate)} on "
         f"{several(pair.after.of, 'clean picture')} that nothing was chosen on: {signed(change.value)} points, with a "
-        f"95\u00a0% interval of {signed(change.low)} to {signed(change.high)}.{DEAR if dear else ''}",
+        f"95\u00a0% interval of {signed(change.low)} to {signed(change.high)}.{DEAR if dear else hidden}",
     )
+
+
+def _unseen(low: float) -> str:
+    """What the lower end of a change's interval leaves possible."""
+    return f"So few pictures cannot tell that from a loss of {abs(100 * low):.0f} points."
 
 
 def costly(pair: Pair) -> bool:
@@ -129,11 +136,16 @@ def _sign_of_backdoor(signs: Signs) -> str:
     chance = (
         f" {listed(out)} {'stands' if len(out) == 1 else 'stand'} out a little, as chance may have it." if out else ""
     )
+    missing = _missing(signs)
     if before:
         alone = all(one.by_share is Level.QUIET for one in at(signs.before, Level.SIGN))
         doubt = " It was the size of a patch alone, which chance makes in one of twenty networks." if alone else ""
-        return f"A sign of a backdoor toward {listed(before)} was found before, and none is found after.{doubt}{chance}"
-    if missing := _missing(signs):
+        lacking = f", but {missing}" if missing else ""
+        return (
+            f"A sign of a backdoor toward {listed(before)} was found before, and none is found after{lacking}."
+            f"{doubt}{chance}"
+        )
+    if missing:
         return (
             f"No sign of a backdoor was found, before or after, but {missing}: whether there is or was one is not "
             f"known; a longer --budget tells more.{chance}"
