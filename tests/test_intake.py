@@ -81,6 +81,10 @@ def test_a_wrong_normalisation():
     found = intake(bright, ImageSet(pixels, labels, ("dark", "light")), RUN)
     assert found.accuracy == (150, 300)
     assert "with --normalise imagenet 100 % instead of" in texts(found, "warning")
+    with pytest.raises(NadError, match="300 with --normalise") as caught:
+        refuse_misread(bright, ImageSet(pixels, labels, ("dark", "light")), RUN)
+    option, beside = str(caught.value).rpartition("Pass ")[2].split("; about as many with ")
+    assert {option, *beside.split(" or ")} >= {f"--normalise {name}" for name in ("imagenet", "cifar10", "half")}
 
 
 def test_pictures_that_were_resized_though_the_network_takes_them_as_they_are():

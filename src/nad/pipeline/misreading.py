@@ -16,6 +16,7 @@ from nad.training import predictions
 
 CONFIDENCE = 0.9973  # of both intervals: three standard deviations
 HALF = 0.5  # part of the images that another reading has to get right at least
+ALIKE = 0.05  # part of the images that another reading may get right less often and be told beside the best
 SHOWN = 430  # characters of a list of class names, so that the error stays one or two lines
 
 Hits = tuple[int, int]  # images that are answered right, of how many
@@ -43,9 +44,12 @@ def refuse_misread(model: nn.Module, images: ImageSet, run: Run, found: Intake |
     answers = predictions(model, images, run) if answers is None else answers
     tried = found.alternatives if found else list(alternatives(model, images, run))
     read = [*_orders(answers, given, images), *_pixels(tried, model)]
-    sure = [(other[0] / other[1], text) for was, other, text in read if evident(was, other, chance)]
-    if sure:
-        raise NadError(max(sure)[1])
+    sure = [(other[0] / other[1], text, change) for was, other, text, change in read if evident(was, other, chance)]
+    if not sure:
+        return
+    best, text, change = max(sure)
+    alike = [name for rate, _, name in sorted(sure, reverse=True) if name and name != change and rate > best - ALIKE]
+    raise NadError(f"{text}; about as many with {' or '.join(alike)}" if change and alike else text)
 
 
 def evident(given: Hits, other: Hits, chance: float) -> bool:
@@ -74,8 +78,8 @@ def crossed(labels: Tensor, answers: Tensor, count: int) -> int:
     return hits
 
 
-def _orders(answers: Tensor, given: Hits, images: ImageSet) -> Iterator[tuple[Hits, Hits, str]]:
-    """The images as given, in another order of the classes, and what to say of it."""
+def _orders(answers: Tensor, given: Hits, images: ImageSet) -> Iterator[tuple[Hits, Hits, str, str]]:
+    """The images as given, in another order of the classes, what to say of it, and no option that sets it."""
     labels, count = images.labels.cpu(), len(images.classes)
     fits = crossed(labels, answers, count)
     table, order = assigned(labels, answers, count)
@@ -88,11 +92,11 @@ def _orders(answers: Tensor, given: Hits, images: ImageSet) -> Iterator[tuple[Hi
         "order than theirs.\nPass --classes FILE with their names in the network's order, one a line, which seems to "
         f"be: {_listed(names)}"
     )
-    yield given, (fits, len(labels)), text
+    yield given, (fits, len(labels)), text, ""
 
 
-def _pixels(tried: Sequence[dict[str, Any]], model: nn.Module) -> Iterator[tuple[Hits, Hits, str]]:
-    """The images as given, with their pixels read otherwise, and what to say of it."""
+def _pixels(tried: Sequence[dict[str, Any]], model: nn.Module) -> Iterator[tuple[Hits, Hits, str, str]]:
+    """The images as given, with their pixels read otherwise, what to say of it, and the change."""
     mean, std = normalisation(model) or ((0.0,) * 3, (1.0,) * 3)
     divided = written((tuple(m / 255 for m in mean), tuple(s / 255 for s in std)))
     advice = {
@@ -106,6 +110,7 @@ def _pixels(tried: Sequence[dict[str, Any]], model: nn.Module) -> Iterator[tuple
             was,
             other,
             f"the network answers {was[0]} of {was[1]} clean pictures right, and {other[0]} with {change}.\n{told}",
+            change,
         )
 
 
