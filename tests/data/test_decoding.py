@@ -238,6 +238,18 @@ def test_an_unreadable_header_names_the_picture(broken: bytes) -> None:
         EncodedImages.open(InMemory((encode(RGB), broken)))
 
 
+def test_all_pictures_that_cannot_be_used_are_named_at_once() -> None:
+    whole = encode(RGB)
+    with pytest.raises(NadError, match=r"picture 1 cannot be decoded: .*\nnor can picture 3, picture 4 be used$"):
+        EncodedImages.open(InMemory((whole, b"no", whole, b"picture", b"")))
+    cut = encode(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))[:2000]
+    images = EncodedImages.open(InMemory((cut, *[encode(RGB)] * 70, *[cut] * 8)), (4, 6))
+    with pytest.raises(
+        NadError, match=r"picture 0 cannot be decoded: .*\nnor can picture 71, .* picture 75 and 3 more be"
+    ):
+        images[torch.arange(79)]
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_truncated_picture_is_named_when_it_is_decoded(kind: str) -> None:
     noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)

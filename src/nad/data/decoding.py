@@ -94,12 +94,14 @@ class EncodedImages:
         """
         checked_size(size)
         seen: Counter[tuple[int, int]] = Counter()
+        broken: list[_Broken] = []
         with warnings.catch_warnings(action="ignore"):  # about a picture that is then read well, or refused below
             for start in range(0, len(pictures), CHUNK):
                 indices = range(start, min(start + CHUNK, len(pictures)))
                 for index, payload in zip(indices, pictures.fetch(indices)):
-                    with _blamed_on(pictures, index):
+                    with _blamed_on(pictures, index, broken):
                         seen[_header_size(payload)] += 1
+        _refuse(pictures, broken)
         if size is None and len(seen) > 1:
             counts = ", ".join(f"{n} of {h}x{w}" for (h, w), n in seen.most_common(3))
             more = f" and {len(seen) - 3} other sizes" if len(seen) > 3 else ""
@@ -117,19 +119,37 @@ class EncodedImages:
     def __getitem__(self, indices: Tensor) -> Tensor:
         wanted = indices.tolist()
         decoded = torch.empty((len(wanted), 3, *self.size), dtype=torch.uint8)
+        broken: list[_Broken] = []
         with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(self.threads) as pool:  # see `open`
             for start in range(0, len(wanted), CHUNK):
                 chunk = wanted[start : start + CHUNK]
                 pixels = decoded.numpy()[start : start + CHUNK]
                 pieces = [_pieces(column) for column in (chunk, self.pictures.fetch(chunk), pixels)]
-                for _ in pool.map(self._fill, *pieces):
-                    pass
+                for found in pool.map(self._fill, *pieces):
+                    broken += found
+        _refuse(self.pictures, broken)
         return decoded
 
-    def _fill(self, indices: Sequence[int], payloads: Sequence[Payload], pixels: np.ndarray) -> None:
+    def _fill(self, indices: Sequence[int], payloads: Sequence[Payload], pixels: np.ndarray) -> "list[_Broken]":
+        """Decode some pictures into their place; those that could not be."""
+        broken: list[_Broken] = []
         for index, payload, target in zip(indices, payloads, pixels):
-            with _blamed_on(self.pictures, index):
+            with _blamed_on(self.pictures, index, broken):
                 target[:] = decode(payload, self.size).transpose(2, 0, 1)
+        return broken
+
+
+_Broken = tuple[int, NadError]  # a picture that cannot be used, and why
+
+
+def _refuse(pictures: Pictures, broken: Sequence[_Broken]) -> None:
+    """Say why the first of `broken` cannot be used, and which others cannot."""
+    if len(broken) == 1:
+        raise broken[0][1]
+    if broken:
+        names = ", ".join(pictures.name(index) for index, _ in broken[1:6])
+        more = f" and {len(broken) - 6} more" if len(broken) > 6 else ""
+        raise NadError(f"{broken[0][1]}\nnor can {names}{more} be used")
 
 
 def checked_size(size: tuple[int, int] | None) -> None:
@@ -143,7 +163,17 @@ def _pieces(column: Any) -> list[Any]:
 
 
 @contextmanager
-def _blamed_on(pictures: Pictures, index: int) -> Iterator[None]:
+def _blamed_on(pictures: Pictures, index: int, broken: list[_Broken]) -> Iterator[None]:
+    """Whatever a decoder raises goes to `broken`, as one sentence that names the picture."""
+    try:
+        with _named(pictures, index):
+            yield
+    except NadError as error:
+        broken.append((index, error))
+
+
+@contextmanager
+def _named(pictures: Pictures, index: int) -> Iterator[None]:
     """Turn whatever a decoder raises into one sentence that names the picture."""
     try:
         yield
