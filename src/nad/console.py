@@ -222,9 +222,9 @@ def _choice(note: dict[str, Any]) -> str:
         return " ".join(words)
     allowed = note["max_drop"]
     chance = " and what chance may add" if own["accepted"] and own["drop"] > allowed + 1e-9 else ""
-    change, least = 100 * own["drop"], 100 * allowed
-    said = f"{change:.1f} points lost of {least:g} allowed{chance}"
-    costs = [said if change > -0.05 else f"{-change:.1f} points gained where {least:g} may be lost"]
+    lost, most = 100 * own["drop"], 100 * allowed
+    said = f"{lost:.1f} points lost of {most:g} allowed{chance}"
+    costs = [said if lost > -0.05 else f"{-lost:.1f} points gained where {most:g} may be lost"]
     if (more := note.get("given_accuracy", 0.0) - note.get("reference_accuracy", 0.0)) > 0:
         costs.append(f"counted from the mildest training, which alone loses {100 * more:.1f}")
     costs += [f"{one['setting']} loses {100 * one['drop']:.1f}" for one in curve if not one["accepted"]][:1]

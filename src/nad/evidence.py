@@ -64,17 +64,19 @@ def sufficient(look: Look, ground: Ground, networks: int) -> int:
 
 
 def _each(look: Look, ground: Ground, networks: int) -> float:
-    return look.seconds * len(_shown(ground.sought)) * EPOCHS * networks
+    return look.seconds * len(ground.sought) * _times(ground.sought) * EPOCHS * networks
 
 
-def _shown(images: ImageSet) -> ImageSet:
-    """The images, as often as an epoch of an inversion shows them."""
-    return images.subset(torch.arange(len(images)).repeat(math.ceil(FILLED / len(images))))
+def _times(images: ImageSet) -> int:
+    """How often an epoch of an inversion shows each image."""
+    return math.ceil(FILLED / len(images))
 
 
 def inverted(model: nn.Module, ground: Ground, classes: Sequence[int], run: Run) -> Triggers:
     """For each of `classes` the smallest patch that leads to it."""
-    return invert(copy.deepcopy(model).float(), _shown(ground.sought), Inversion(epochs=EPOCHS), run, classes)
+    images, times = ground.sought, _times(ground.sought)
+    shown = images.subset(torch.arange(len(images)).repeat(times)) if times > 1 else images
+    return invert(copy.deepcopy(model).float(), shown, Inversion(epochs=EPOCHS), run, classes)
 
 
 def sizes(found: Triggers, classes: Sequence[int]) -> dict[int, dict[str, float]]:

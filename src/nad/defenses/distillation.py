@@ -29,7 +29,7 @@ class Taps:
         student, teacher: stages by depth, of equal number.
         distances: the mean distance d of each pair before training.
         dropped: taps found by probing that carry no signal, in words.
-        kept, found: which stages, of how many that were found or named, these are.
+        kept: which of the stages that were found or named these are; the others are `dropped`.
     """
 
     student: tuple[Stage, ...]
@@ -37,11 +37,10 @@ class Taps:
     distances: tuple[float, ...]
     dropped: tuple[str, ...] = ()
     kept: tuple[int, ...] = ()
-    found: int = 0
 
     def weights(self, betas: tuple[float, ...]) -> tuple[float, ...]:
         """One a pair, where `betas` are one for all, one a pair or one a stage that was found."""
-        if len(betas) == self.found:
+        if len(betas) == len(self.kept) + len(self.dropped):
             return tuple(betas[i] for i in self.kept)
         return betas * len(self.student) if len(betas) == 1 else betas
 
@@ -119,7 +118,7 @@ def find_taps(
     keep = tuple(i for i in range(len(own)) if i not in found or not found[i].dead)
     if weights and len(weights) not in (1, len(own), len(keep)):
         raise NadError(f"beta has {len(weights)} entries for {len(own)} stages: {', '.join(s.name for s in own)}")
-    total, own, others = len(own), tuple(own[i] for i in keep), tuple(others[i] for i in keep)
+    own, others = tuple(own[i] for i in keep), tuple(others[i] for i in keep)
     with torch.no_grad(), tap(model, own) as s, tap(teacher, others) as t:
         with evaluating(model):
             model(x)
@@ -128,7 +127,7 @@ def find_taps(
             distances(normalised_difference(s[a.name], t[b.name], operator, p)).mean().item()
             for a, b in zip(own, others)
         ]
-    return Taps(own, others, tuple(apart), tuple(str(s) for s in dead), keep, total)
+    return Taps(own, others, tuple(apart), tuple(str(s) for s in dead), keep)
 
 
 def _teacher_stages(

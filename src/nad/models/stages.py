@@ -119,11 +119,10 @@ def tap(model: nn.Module, stages: Iterable[Stage]) -> Iterator[dict[str, Tensor]
 
         return hook
 
-    found = [(layer(model, wanted.name), wanted) for wanted in stages]
     handles = []
     try:
-        for module, wanted in found:
-            handles.append(module.register_forward_hook(keep(wanted)))
+        for wanted in stages:
+            handles.append(layer(model, wanted.name).register_forward_hook(keep(wanted)))
         yield maps
     finally:
         for handle in handles:
@@ -131,11 +130,7 @@ def tap(model: nn.Module, stages: Iterable[Stage]) -> Iterator[dict[str, Tensor]
 
 
 def layer(model: nn.Module, name: str) -> nn.Module:
-    """The layer of that name, with our wrappers or without.
-
-    Raises:
-        NadError: there is none; names that are close.
-    """
+    """The layer of that name, with our wrappers or without; a NadError where there is none, with what is close."""
     around, inside = (dict(m.named_modules(remove_duplicate=False)) for m in (model, unwrap(model)))
     if name not in (layers := inside | around):  # a user knows the names without our wrappers
         close = get_close_matches(name, layers, n=6) or [known for known, _ in model.named_children()]

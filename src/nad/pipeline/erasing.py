@@ -14,7 +14,7 @@ from nad.defenses.base import Defense, Outcome
 from nad.defenses.batched import batched
 from nad.defenses.staged import staged
 from nad.defenses.unflipped import unflipped
-from nad.errors import NadError, printable
+from nad.errors import NadError
 from nad.evaluation import evaluate, evaluated_once, reactivated
 from nad.models.card import Card
 from nad.models.checkpoints import Loaded
@@ -22,6 +22,7 @@ from nad.pipeline.examining import Examination
 from nad.pipeline.fitting import trainable
 from nad.pipeline.intake import Intake, flips
 from nad.pipeline.judging import agree
+from nad.pipeline.labelling import every_class
 from nad.pipeline.made import Made
 from nad.pipeline.misreading import refuse_misread
 from nad.pipeline.parts import Parts, defended, remarks
@@ -105,12 +106,8 @@ def purify_checkpoint(
     agree(loaded, dataset.train)
     loaded = trainable(loaded, dataset.train)
     parts = defended(dataset, run.seed, terms.clean)
-    if dataset.labelling and 0 in parts.train.counts():
-        lacking = [name for name, n in zip(parts.train.classes, parts.train.counts()) if n == 0]
-        raise NadError(
-            f"{dataset.labelling.told()}\nno picture to train on is left of {len(lacking)} of "
-            f"{len(parts.train.classes)} classes, such as {printable(lacking[0], 60)}: give more pictures, or labels"
-        )
+    if dataset.labelling:
+        every_class(dataset.labelling, parts.train)
     for method in methods:
         admitted(loaded.model, parts.train, method.spec_name, method.min_images)  # before anything that takes long
     examination = None

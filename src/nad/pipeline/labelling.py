@@ -9,7 +9,7 @@ from nad.data.batches import in_order
 from nad.data.images import ImageSet
 from nad.data.labelling import RISK, Labelling
 from nad.data.sources import Dataset
-from nad.errors import NadError
+from nad.errors import NadError, printable
 from nad.models.checkpoints import Loaded
 from nad.models.forward import evaluating
 from nad.pipeline.fitting import answering
@@ -42,6 +42,19 @@ def labelled(loaded: Loaded, dataset: Dataset, run: Run) -> tuple[Loaded, Datase
     chosen = [replace(i, labels=y).subset(s.nonzero().flatten()) for i, (y, s) in zip(splits, answers)]
     made = Dataset(dataset.name, chosen[0], chosen[1] if dataset.test else None, labelling=how)
     return replace(loaded, notes=(*loaded.notes, how.told(), f"warning: {RISK}")), made
+
+
+def every_class(how: Labelling, images: ImageSet) -> None:
+    """Refuse labelled images to train on that lack a class.
+
+    Raises:
+        NadError: of a class no picture is left; how many were kept, and what to do.
+    """
+    if lacking := [name for name, n in zip(images.classes, images.counts()) if n == 0]:
+        raise NadError(
+            f"{how.told()}\nno picture to train on is left of {len(lacking)} of {len(images.classes)} classes, such as "
+            f"{printable(lacking[0], 60)}: give more pictures, or labels"
+        )
 
 
 def _answers(loaded: Loaded, images: ImageSet, run: Run) -> tuple[Tensor, Tensor]:

@@ -86,7 +86,9 @@ def by_network(folder: Path) -> str:
     for scan in sorted(scans(folder), key=lambda scan: (scan.attack is None, scan.name)):
         verdict = verdict_of(scan.seen)
         share = max((s for s in scan.seen if s.reached), key=lambda s: s.reached.rate, default=None)  # type: ignore[union-attr]
-        index = max((s for s in scan.seen if s.name in _indexes(scan)), key=lambda s: s.anomaly or 0.0, default=None)
+        index = max(
+            (s for s in scan.seen if s.works and s.anomaly is not None), key=lambda s: s.anomaly or 0.0, default=None
+        )
         names = ", ".join(verdict.classes) if verdict.kind == "likely" else ""
         lines.append(
             [
