@@ -166,31 +166,21 @@ def _pieces(column: Any) -> list[Any]:
 def _blamed_on(pictures: Pictures, index: int, broken: list[_Broken]) -> Iterator[None]:
     """Whatever a decoder raises goes to `broken`, as one sentence that names the picture."""
     try:
-        with _named(pictures, index):
-            yield
-    except NadError as error:
-        broken.append((index, error))
-
-
-@contextmanager
-def _named(pictures: Pictures, index: int) -> Iterator[None]:
-    """Turn whatever a decoder raises into one sentence that names the picture."""
-    try:
         yield
-    except NadError:
-        raise
-    except Image.DecompressionBombError as error:
-        limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
-        raise NadError(f"{pictures.name(index)} has more than {limit} and is not decoded; remove it") from error
-    except _UnsupportedError as error:
-        raise NadError(f"{pictures.name(index)} cannot be used: {error}; convert it or remove it") from error
     except Exception as error:  # the decoders raise anything from SyntaxError to struct.error
-        if isinstance(error, OSError) and error.errno is not None:
-            raise NadError(f"{pictures.name(index)} cannot be read: {error.strerror}") from error
-        raise NadError(
-            f"{pictures.name(index)} cannot be decoded: it is corrupt, truncated or none of "
-            f"{', '.join(FORMATS)}; replace it or remove it"
-        ) from error
+        broken.append((index, error if isinstance(error, NadError) else NadError(_blame(pictures.name(index), error))))
+
+
+def _blame(name: str, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels and is not decoded; remove it"
+    if isinstance(error, _UnsupportedError):
+        return f"{name} cannot be used: {error}; convert it or remove it"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{name} cannot be read: {error.strerror}"
+    return (
+        f"{name} cannot be decoded: it is corrupt, truncated or none of {', '.join(FORMATS)}; replace it or remove it"
+    )
 
 
 def decode(payload: Payload, size: tuple[int, int]) -> np.ndarray:
