@@ -16,13 +16,12 @@ from nad.models.forward import evaluating
 from nad.models.normalize import unwrap
 from nad.models.stages import Stage, tap
 from nad.runtime import Run
-from nad.verdict import SUCCESS, Seen
+from nad.verdict import COMPARED, SUCCESS, Seen
 
 SCREENING = Universal.steps * Universal.batch  # images that screening one class takes
 EPOCHS = 40  # of an inversion; masks change little after
 FILLED = 256  # pictures of one of them: fewer are shown several times, since steps and not pictures make a mask small
 DEEPEST = 16  # classes that a trigger is inverted for at most, the most suspicious ones first
-WITNESSES = 5  # an index of fewer classes would say nothing
 SURE = 0.8  # of the time that is left; how long an inversion takes is an estimate
 
 REFERENCES: dict[str, dict[str, tuple[float, float, int]]] = {
@@ -60,7 +59,7 @@ def sufficient(look: Look, ground: Ground, networks: int) -> int:
     """Minutes that suffice, about, to screen every class of `networks` and to compare the patches of some."""
     count = len(ground.sought.classes)
     screening = look.seconds * SCREENING * count * networks
-    return math.ceil((screening + _each(look, ground, networks) * min(WITNESSES, count)) / SURE / 60)
+    return math.ceil((screening + _each(look, ground, networks) * min(COMPARED, count)) / SURE / 60)
 
 
 def _each(look: Look, ground: Ground, networks: int) -> float:
@@ -83,12 +82,12 @@ def sizes(found: Triggers, classes: Sequence[int]) -> dict[int, dict[str, float]
     """Of each of `classes` the mask's size as a part of the picture, the patch's success, and the anomaly index.
 
     The index is among the classes whose patch works, positive where the mask is smaller than the median, and left out
-    where those are fewer than five.
+    where those are fewer than COMPARED.
     """
     area = found.masks.shape[2] * found.masks.shape[3]
     rows = {c: {"mask": found.norms[c].item() / area, "success": found.success[c].item()} for c in classes}
     working = [c for c in classes if rows[c]["success"] >= SUCCESS]
-    if len(working) >= WITNESSES:
+    if len(working) >= COMPARED:
         norms = found.norms[torch.tensor(working)]
         index = anomaly(norms) * (norms.quantile(0.5) - norms).sign()
         for label, far in zip(working, index.tolist()):

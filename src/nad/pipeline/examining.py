@@ -20,6 +20,7 @@ from nad.pipeline.intake import Intake, intake
 from nad.pipeline.parts import Parts
 from nad.runtime import Run
 from nad.training import predictions
+from nad.verdict import COMPARED
 
 BUDGET = 10.0  # minutes for evidence, where nothing is said
 PICTURED = 4  # pictures whose attention is drawn
@@ -195,7 +196,7 @@ class Examination:
         said = [f"Within the budget {unseen} classes were not looked at."] if unseen else []
         if left := len(self.look.suspicious) - len(self.inverted[0]):
             said.append(f"Within the budget {left} classes were screened only: no patch was sought for them.")
-        if (unseen or left) and len(self.inverted[0]) < min(evidence.WITNESSES, len(self.parts.train.classes)):
+        if (unseen or left) and len(self.inverted[0]) < min(COMPARED, len(self.parts.train.classes)):
             minutes = evidence.sufficient(self.look, self.ground, self.networks)
             said.append(f"--budget {minutes} (minutes) would do, about, to look at every class and to compare patches.")
         return said if self.stages else [*said, "The network has no feature maps to compare the attention of."]

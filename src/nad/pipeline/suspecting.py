@@ -19,7 +19,7 @@ from nad.pipeline.misreading import refuse_misread
 from nad.pipeline.parts import held, remarks
 from nad.results import write_json
 from nad.runtime import Run, versions
-from nad.verdict import Verdict, verdict_of
+from nad.verdict import COMPARED, Verdict, verdict_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def suspect_checkpoint(
     look = screened(loaded.model, ground, run, seconds=60 * budget - (time.perf_counter() - began))
     left = evidence.SURE * (60 * budget - (time.perf_counter() - began))
     asked = look.suspicious[: evidence.affordable(look, ground, left, networks=1)]
-    classes = asked if len(asked) >= evidence.WITNESSES else []  # of fewer no index can be said
+    classes = asked if len(asked) >= COMPARED else []  # of fewer no index can be said
     found = evidence.inverted(loaded.model, ground, classes, run) if classes else None
     seen = evidence.seen(look, images.classes, found, classes)
     verdict = verdict_of(seen)
@@ -102,6 +102,6 @@ def _skipped(ground: Ground, screened: int, inverted: int, minutes: int) -> list
     if left := screened - inverted:
         most = f" (it is for {inverted} at most)" if inverted and inverted == evidence.DEEPEST else ""
         said.append(f"Screened only, no patch was sought: {left:,} of {classes:,} classes{most}.")
-    if unseen or (not inverted and classes >= evidence.WITNESSES):
+    if unseen or (not inverted and classes >= COMPARED):
         said.append(f"--budget {minutes} (minutes) would do, about.")
     return said
