@@ -162,7 +162,7 @@ def test_showing_draws_a_picture(nad: "Nad", tiny: Path, tmp_path: Path) -> None
             "expected a surrogate for the 4 classes",
         ),
         ("bench zo", "did you mean zoo"),
-        ("bench zoo --seed 3", "bench takes no --seed"),
+        ("bench zoo --seed 3", "Unknown option: --seed"),
         ("bench zoo --only nothing", "no cell of zoo is called 'nothing'"),
     ],
 )

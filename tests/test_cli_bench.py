@@ -189,7 +189,7 @@ def test_a_dry_run_makes_nothing_and_says_how_long_it_takes(nad: "Nad", where: t
         (("--seeds", "0"), "expected --seeds of at least 1, got 0"),
         (("--code", "none.py"), "there is no file none.py"),
         (("--only", "nobody"), "no cell of"),
-        (("--seed", "1"), "bench takes no --seed"),
+        (("--seed", "1"), "Unknown option: --seed"),
     ],
 )
 def test_what_cannot_be_asked_for(nad: "Nad", where: tuple[str, ...], more: tuple[str, ...], said: str) -> None:

@@ -62,6 +62,13 @@ def sufficient(look: Look, ground: Ground, networks: int) -> int:
     return math.ceil((screening + _each(look, ground, networks) * min(COMPARED, count)) / SURE / 60)
 
 
+def unsought(screened: int, inverted: int, classes: int) -> list[str]:
+    """Of how many classes no patch was sought though they were screened, in words; nothing where there is none."""
+    most = f" (it is for {inverted} at most)" if 0 < inverted == DEEPEST else ""
+    left = screened - inverted
+    return [f"Screened only, no patch was sought: {left:,} of {classes:,} classes{most}."] if left else []
+
+
 def _each(look: Look, ground: Ground, networks: int) -> float:
     return look.seconds * len(ground.sought) * _times(ground.sought) * EPOCHS * networks
 

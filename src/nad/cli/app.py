@@ -40,11 +40,9 @@ def sets(data: Path | None) -> Path | None:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class How:
-    """Options that every command takes."""
+class Machine:
+    """Options of every command that computes."""
 
-    seed: int = 0
-    "Drives everything that is random."
     device: Device = "auto"
     "Where to compute; auto takes CUDA, then MPS, then the CPU."
     precision: Precision = "auto"
@@ -56,12 +54,32 @@ class How:
     def run(self, devices: int = 1, dry: bool = False) -> Iterator[Run]:
         if devices < 1:
             raise NadError(f"expected --devices of at least 1, got {devices}")
-        run = Run(self.seed, self.device, self.precision, devices=devices)
-        chosen = f"{run.torch_device.type} in {run.resolved_precision}, seed {self.seed}"
+        run = self._run(devices)
         with console.progress(quiet=not sys.stderr.isatty()) as report:
             yield replace(run, progress=report)
         if not (self.json or dry):  # said at the end, so that bad input gets its one or two lines and no other
-            console.say(f"computed on {chosen}")
+            console.say(f"computed on {self._told(run)}")
+
+    def _run(self, devices: int) -> Run:
+        return Run(0, self.device, self.precision, devices=devices)
+
+    def _told(self, run: Run) -> str:
+        return f"{run.torch_device.type} in {run.resolved_precision}"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class How(Machine):
+    """The same, of one that draws."""
+
+    seed: int = 0
+    "Drives everything that is random."
+
+    def _run(self, devices: int) -> Run:
+        return replace(super()._run(devices), seed=self.seed)
+
+    def _told(self, run: Run) -> str:
+        return f"{super()._told(run)}, seed {self.seed}"
 
 
 @Parameter(name="*")

@@ -14,7 +14,7 @@ from nad.bench.cluster import on_ray
 from nad.bench.estimates import Estimates
 from nad.bench.grid import ZOO
 from nad.bench.runner import Pool, Status, in_processes, one_by_one
-from nad.cli.app import How, app, flag, sets
+from nad.cli.app import Machine, app, flag, sets
 from nad.data.sources import located, there
 from nad.errors import NadError, printable
 from nad.models import zoo
@@ -36,7 +36,7 @@ def bench(
     code: Annotated[list[str] | None, flag] = None,
     dry_run: Annotated[bool, flag] = False,
     overwrite: Annotated[bool, flag] = False,
-    how: How = How(),
+    how: Machine = Machine(),
 ) -> None:
     """Do every cell of a grid that is not done yet, such as training the zoo; a killed run continues where it stopped.
 
@@ -69,8 +69,6 @@ def bench(
     overwrite
         Make those again that are there with other settings or of other images.
     """
-    if how.seed:
-        raise NadError("bench takes no --seed: every cell of a grid has its own")
     for option, count in (("--jobs", jobs), ("--seeds", seeds)):
         if count is not None and count < 1:
             raise NadError(f"expected {option} of at least 1, got {count}")

@@ -51,7 +51,8 @@ def purify(
         Eraser, such as 'nad:beta=auto', nad-sau where nothing is said; may be repeated. `nad list defenses` shows them;
         FILE.py:NAME is one of your own.
     clean
-        Fraction of the training split that the defense gets (0.05 where nothing is said).
+        Fraction of the training split that the defense gets (0.05 where nothing is said). A folder without splits takes
+        none: a fifth of it is kept for the reported accuracy, the rest is used.
     attack
         Only for evaluating before and after; no eraser sees it. card is the one that the network's card records.
     reactivate
@@ -170,7 +171,7 @@ def evaluate(
     network: Network = Network(),
     how: How = How(),
 ) -> None:
-    """Accuracy of a network and, with --attack, how often the backdoor works.
+    """Accuracy of a network and, with --attack, how often the backdoor works: on the test split, else on all images.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def scan(
     attack
         Instead of --inputs, measure how many triggered test images are flagged; card is the network's own.
     clean
-        Fraction of the training split that is looked at (0.05 where nothing is said).
+        Fraction of the training split that is looked at (0.05 where nothing is said; of a folder without splits all).
     budget
         Minutes that the verdict may take, about (10 where nothing is said); what they do not suffice for is said.
     out

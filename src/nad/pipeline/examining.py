@@ -192,11 +192,11 @@ class Examination:
         """What is missing from the evidence, in words."""
         if not self.budget:
             return ["No evidence without the trigger was sought."]
-        unseen = len(self.parts.train.classes) - len(self.look.suspicious)
+        classes, screened, inverted = len(self.parts.train.classes), len(self.look.suspicious), len(self.inverted[0])
+        unseen = classes - screened
         said = [f"Within the budget {unseen} classes were not looked at."] if unseen else []
-        if left := len(self.look.suspicious) - len(self.inverted[0]):
-            said.append(f"Within the budget {left} classes were screened only: no patch was sought for them.")
-        if (unseen or left) and len(self.inverted[0]) < min(COMPARED, len(self.parts.train.classes)):
+        said += evidence.unsought(screened, inverted, classes)
+        if (unseen or screened > inverted) and inverted < min(COMPARED, classes):
             minutes = evidence.sufficient(self.look, self.ground, self.networks)
             said.append(f"--budget {minutes} (minutes) would do, about, to look at every class and to compare patches.")
         return said if self.stages else [*said, "The network has no feature maps to compare the attention of."]

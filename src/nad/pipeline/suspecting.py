@@ -99,9 +99,7 @@ def _skipped(ground: Ground, screened: int, inverted: int, minutes: int) -> list
         said.append(f"Not looked at: 1 of {classes:,} classes, since all pictures to judge by are of it. Give more.")
     if unseen:
         said.append(f"Not looked at within the budget: {unseen:,} of {classes:,} classes.")
-    if left := screened - inverted:
-        most = f" (it is for {inverted} at most)" if inverted and inverted == evidence.DEEPEST else ""
-        said.append(f"Screened only, no patch was sought: {left:,} of {classes:,} classes{most}.")
+    said += evidence.unsought(screened, inverted, classes)
     if unseen or (not inverted and classes >= COMPARED):
         said.append(f"--budget {minutes} (minutes) would do, about.")
     return said
