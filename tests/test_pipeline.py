@@ -126,13 +126,14 @@ def test_each_network_answers_the_reported_images_once(victim, dataset, monkeypa
 
 
 def test_pictures_are_mirrored_only_where_that_means_the_same(victim, dataset):
-    method = [Defense.parse("finetune:lr=0.05,epochs=1,batch=32")]
+    method = [Defense.parse("nad:beta=1,lr=0.05,epochs=1,batch=32,teacher=(finetune:lr=0.05)")]
     bare, looked = (
         purify_checkpoint(loaded_from(victim), dataset, method, Run(seed=2), Terms(clean=0.1, budget=budget))[0]
         for budget in (None, 0)
     )
     assert bare.result.configuration["how"]["augment"] == ["crop", "flip"]
-    assert looked.result.configuration["how"]["augment"] == ["crop"], "turn left and turn right are mirror images"
+    ran = looked.result.configuration
+    assert ran["how"]["augment"] == ran["teacher"]["how"]["augment"] == ["crop"], "left and right are mirror images"
     assert bare.result.evidence == {}
 
 

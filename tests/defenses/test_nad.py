@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ from torch.nn import functional as F
 from nad.attention import distances, distillation_loss, normalised_difference, reduced
 from nad.data.images import ImageSet
 from nad.data.synthetic import signs
-from nad.defenses import DEFENSES, NAD, Finetune, Scratch
+from nad.defenses import DEFENSES, NAD, Defense, Finetune, Scratch
 from nad.defenses.choosing import folds
 from nad.defenses.distillation import Lesson, Taps, base_betas, find_taps, softened_divergence
 from nad.defenses.nad_sau import judging
+from nad.defenses.taught import as_run
 from nad.errors import NadError
 from nad.models.card import Card
 from nad.models.checkpoints import save
@@ -284,6 +286,13 @@ def test_a_nested_teacher_inherits_what_it_leaves_open(model, images):
     assert (inner.recipe, inner.epochs, inner.augment, inner.batch) == ("paper", 1, ("flip",), 24)
     assert inner.how().schedule == "paper"
     assert Scratch().inheriting(method).epochs == 60, "from scratch takes longer, and says so itself"
+    (said,) = {as_run(method).teacher, as_run(as_run(method)).teacher}
+    assert replace(said, folds=1) == inner
+    deep = Defense.parse(
+        "chain:first=clp,then=(nad:recipe=paper,beta=1,teacher=(nad:beta=1,teacher=(finetune:lr=0.3)))"
+    )
+    recorded = as_run(deep).configuration()["then"]["teacher"]["teacher"]
+    assert (recorded["how"]["augment"], recorded["lr"]) == (["crop", "flip", "cutout9"], 0.3)
 
 
 def test_teacher_and_student_rates_are_apart(model, images):

@@ -70,6 +70,25 @@ def test_a_table_has_mean_deviation_and_the_published_number(tmp_path):
     assert made.missing == 1, "what was made with another specification is not what is planned"
 
 
+@pytest.mark.parametrize(
+    ("asr", "acc", "der"),  # before: 100 % and 85 %
+    [(0.1, 0.75, 90.0), (0.1, 0.95, 95.0), (1.0, 0.85, 50.0), (0.0, 0.0, 57.5)],
+)
+def test_the_defense_effectiveness_rating(tmp_path, asr, acc, der):
+    write(tmp_path, "badnets-cifar10", "nad", 0, asr, acc)
+    assert cells(tmp_path)["der"].tolist() == [pytest.approx(der)]
+
+
+def test_the_worst_rating_is_the_lowest_and_an_attack_that_grows_gains_nothing(tmp_path):
+    before = {"acc": 0.85, "acc_nt": 0.85, "asr": 0.2, "ra": 0.6}
+    for seed, asr in enumerate((0.1, 0.4)):
+        write(tmp_path, "badnets-cifar10", "nad", seed, asr, 0.85, before=before)
+    made = table(plans(), cells(tmp_path), "der", HOW)
+    assert made.entries["nad"]["badnets-cifar10"].worst == made.worst("nad") == pytest.approx(50)
+    write(tmp_path, "badnets-cifar10", "nad", 0, None)
+    assert cells(tmp_path)["der"].isna().tolist() == [True, False]
+
+
 def test_the_published_accuracy_leaves_out_the_target_class(tmp_path):
     write(tmp_path, "badnets-cifar10", "nad", 0, 0.1)
     assert table(plans(), cells(tmp_path), "acc", HOW).entries["nad"]["badnets-cifar10"].paper is None
@@ -267,7 +286,7 @@ def test_a_report_is_a_function_of_the_folder(tmp_path):
     frame = pd.read_csv(tmp_path / "a" / "results.csv")
     row = frame[(frame["method"] == "nad") & (frame["metric"] == "asr")].iloc[0]
     assert (row["mean"], row["n"], row["paper"]) == (pytest.approx(15), 2, 4.77)
-    assert set(frame["metric"]) == {"acc", "acc_nt", "asr", "ra", "seconds", "reactivated"}
+    assert set(frame["metric"]) == {"acc", "acc_nt", "asr", "ra", "der", "seconds", "reactivated"}
 
 
 def test_a_report_reads_as_the_golden_files(tmp_path):

@@ -1,6 +1,6 @@
 """Students and where their teachers come from."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from torch import nn
@@ -68,6 +68,14 @@ class Taught(Sharpened):
                 f"{self.spec_name}: start=teacher needs a teacher of the given network's architecture; name another"
             )
         return teacher
+
+
+def as_run(method: Defense) -> Defense:
+    """`method` with what every teacher in it takes from its student said, so that a record is of what ran."""
+    if isinstance(method, Taught) and isinstance(method.teacher, Trained):
+        method = replace(method, teacher=method.teacher.inheriting(method))
+    nested = {f.name: as_run(one) for f in fields(method) if isinstance(one := getattr(method, f.name), Defense)}
+    return replace(method, **nested)
 
 
 def gentler(teacher: Defense | None) -> float:

@@ -13,6 +13,7 @@ from nad.data.sources import Dataset
 from nad.defenses.base import Defense, Outcome
 from nad.defenses.batched import batched
 from nad.defenses.staged import staged
+from nad.defenses.taught import as_run
 from nad.defenses.unflipped import unflipped
 from nad.errors import NadError
 from nad.evaluation import evaluate, evaluated_once, reactivated
@@ -167,7 +168,7 @@ def _purified(
     again = reactivated(outcome.model, parts.train, parts.test, attack, run) if attack and terms.reactivate else None
     result = Result(
         method=method.recorded(),
-        configuration=outcome.method.configuration(),
+        configuration=as_run(outcome.method).configuration(),
         data=parts.record("clean"),
         run=run.describe(),
         versions=versions(),

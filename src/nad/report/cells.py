@@ -12,7 +12,8 @@ from nad.grids import Planned
 from nad.results import read_json
 
 METRICS = {"acc": "accuracy", "acc_nt": "accuracy without the target class", "asr": "ASR", "ra": "RA"}
-EXTRA = {"seconds": "seconds", "reactivated": "ASR after re-activation"}
+EXTRA = {"der": "DER", "seconds": "seconds", "reactivated": "ASR after re-activation"}
+HIGHER = ("acc", "acc_nt", "ra", "der")  # are better
 KEYS = ("cell", "victim", "method", "asked", "resolved", "choices", "seed")
 COLUMNS = (*KEYS, *METRICS, *(f"before {m}" for m in METRICS), *EXTRA)
 
@@ -64,9 +65,21 @@ def _row(path: Path, result: dict[str, Any]) -> dict[str, Any]:
         "seed": result["run"]["seed"],
         **{metric: _percent(result["after"].get(metric)) for metric in METRICS},
         **{f"before {metric}": _percent(before.get(metric)) for metric in METRICS},
+        "der": _der(before, result["after"]),
         "seconds": float(result["seconds"]) if _alone(result) else float("nan"),
         "reactivated": _percent(again.get("asr")),
     }
+
+
+def _der(before: dict[str, Any], after: dict[str, Any]) -> float:
+    """Defense effectiveness rating: half of 1 plus the attack success that is gone, less the accuracy that is.
+
+    Source: Zhu et al., "Enhancing Fine-Tuning Based Backdoor Defense with Sharpness-Aware Minimization", ICCV 2023.
+    """
+    if None in (before.get("asr"), after.get("asr")):
+        return float("nan")
+    erased, lost = (max(0.0, before[metric] - after[metric]) for metric in ("asr", "acc"))
+    return 100 * (erased - lost + 1) / 2
 
 
 def _alone(result: dict[str, Any]) -> bool:

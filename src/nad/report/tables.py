@@ -10,7 +10,7 @@ from nad.errors import NadError, printable
 from nad.grids import Layout, Planned, attack
 from nad.paper import printed
 from nad.registry import close
-from nad.report.cells import EXTRA, METRICS, of_plans
+from nad.report.cells import EXTRA, HIGHER, METRICS, of_plans
 
 BEFORE = "before"
 MEAN = "mean"
@@ -65,7 +65,7 @@ class Table:
 
     def worst(self, row: str) -> float:
         """Over victims and seeds."""
-        most = min if self.metric in ("acc", "acc_nt", "ra") else max
+        most = min if self.metric in HIGHER else max
         return most((e.worst for e in self.entries[row].values() if e.worst == e.worst), default=math.nan)
 
     def seeds(self, row: str) -> str:
@@ -110,7 +110,7 @@ def _entry(metric: str, values: "pd.Series[float]", paper: float | None) -> Entr
     """Mean and spread over seeds; of seconds the median: a run that shares its machine may take twice as long."""
     if metric == "seconds":
         return Entry(values.median(), n=len(values))
-    worst = values.max() if metric in ("asr", *EXTRA) else values.min()
+    worst = values.min() if metric in HIGHER else values.max()
     return Entry(values.mean(), values.std(), worst, len(values), paper)
 
 
