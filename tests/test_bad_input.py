@@ -23,11 +23,12 @@ from torch import Tensor
 
 from nad import results
 from nad.defenses import DEFENSES
+from nad.keeping import until_done
 from nad.models import create
 from nad.pipeline import made
 
 if TYPE_CHECKING:
-    from conftest import Nad
+    from conftest import Nad, Ran
 
 Refused = Callable[..., None]
 FAST = "finetune:lr=0.01,epochs=1,batch=16"
@@ -634,7 +635,14 @@ def test_a_failure_leaves_no_new_parent_folder(refused: Refused) -> None:
 @pytest.mark.parametrize("where", ["training", "writing", "second method"])
 @pytest.mark.parametrize("before", [False, True])
 def test_an_interruption_leaves_nothing(
-    nad: "Nad", tiny: Path, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, before: bool
+    nad: "Nad",
+    tiny: Path,
+    victim: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    before: bool,
 ) -> None:
     if before:
         shutil.copytree(victim, tmp_path / "out")
@@ -649,10 +657,55 @@ def test_an_interruption_leaves_nothing(
         "second method": (DEFENSES["scratch"], "erase"),
     }[where]
     monkeypatch.setattr(target, name, interrupted)
+    monkeypatch.setenv("NAD_CACHE", str(tmp_path_factory.mktemp("cache")))
     methods = ("--method", FAST, "--method", "scratch:epochs=1,batch=16")
     ran = nad("purify", victim, "--data", tiny, "--clean", 0.5, *methods, "--out", tmp_path / "out", "--overwrite")
     assert (ran.code, ran.out, ran.said) == (130, "", "nad: stopped; nothing unfinished was written\n")
     assert (tree(tmp_path), tree(victim)) == there
+
+
+def test_the_same_command_goes_on_from_what_was_finished(
+    nad: "Nad",
+    tiny: Path,
+    victim: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def purify(name: str) -> "Ran":
+        methods = ("--method", FAST, "--method", "scratch:epochs=1,batch=16")
+        return nad("purify", victim, "--data", tiny, "--clean", 0.5, *methods, "--out", tmp_path / name)
+
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("NAD_CACHE", str(cache))
+    finetune, scratch = DEFENSES["finetune"].erase, DEFENSES["scratch"].erase
+    begun: list[str] = []
+
+    def stopped(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DEFENSES["finetune"], "erase", lambda *given: begun.append("finetune") or finetune(*given))
+    monkeypatch.setattr(DEFENSES["scratch"], "erase", stopped)
+    assert purify("out").code == 130
+    monkeypatch.setattr(DEFENSES["scratch"], "erase", scratch)
+    assert purify("out").code == 0
+    assert begun == ["finetune"], "what the first run had finished is not done again"
+    assert not list((cache / "unfinished").iterdir()), "nothing is left behind when all is done"
+    assert purify("whole").code == 0
+    assert begun == ["finetune"] * 2
+    for one in ("1-finetune", "2-scratch"):
+        weights = [(tmp_path / name / one / "model.safetensors").read_bytes() for name in ("out", "whole")]
+        assert weights[0] == weights[1], "as if it had never been stopped"
+
+
+def test_what_nobody_came_back_for_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAD_CACHE", str(tmp_path))
+    for name, days in (("old", 8), ("young", 6)):
+        (tmp_path / "unfinished" / name).mkdir(parents=True)
+        then = time.time() - days * 24 * 3600
+        os.utime(tmp_path / "unfinished" / name, (then, then))
+    with until_done(tmp_path / "out"):
+        assert [p.name for p in (tmp_path / "unfinished").iterdir()] == ["young"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent in another way there")

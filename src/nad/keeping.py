@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import json
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,14 +14,16 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
+from nad.data.downloads import cache_folder
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.checkpoints import read_tensors, weights_fingerprint, write_tensors
 from nad.models.normalize import described
-from nad.results import read_json, write_json
+from nad.results import read_json, resolved, write_json
 from nad.runtime import Run
 
 TENSORS, RECORD = "tensors.safetensors", "record.json"
+STALE = 7 * 24 * 3600  # seconds after which nobody comes back for what was left
 
 T = TypeVar("T")
 
@@ -82,6 +85,23 @@ def made_once(
                 digest = write_tensors(place / TENSORS, piece.tensors) if piece.tensors else None
                 write_json(place / RECORD, {"sha256": digest, "seconds": seconds, "record": piece.record})
         return made
+
+
+@contextlib.contextmanager
+def until_done(out: Path) -> Iterator[Path]:
+    """A folder of the cache for the pieces of what is to be written to `out`, which goes when that is done.
+
+    Work that is stopped or fails leaves it, so that the same work goes on from there; after a week the next one clears
+    it away.
+    """
+    left = cache_folder() / "unfinished"
+    with contextlib.suppress(OSError):
+        for old in left.iterdir():
+            if time.time() - old.stat().st_mtime > STALE:
+                shutil.rmtree(old, ignore_errors=True)
+    place = left / hashlib.sha256(str(resolved(out)).encode()).hexdigest()[:32]
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def claimed(place: Path, wait: bool = True) -> FileLock:

@@ -12,6 +12,7 @@ from nad.defenses import Defense
 from nad.defenses.judged import MAX_DROP, bounded
 from nad.defenses.scratch import Scratch
 from nad.errors import NadError
+from nad.keeping import until_done
 from nad.models.checkpoints import Loaded
 from nad.models.files import Format, located
 from nad.oracle import Oracle
@@ -40,6 +41,8 @@ def purify(
     how: How = How(),
 ) -> None:
     """Erase a backdoor from a checkpoint with clean images.
+
+    A run that was stopped goes on from the networks that it had finished when the same command is given again.
 
     Parameters
     ----------
@@ -79,7 +82,8 @@ def purify(
     several = len(methods) + bool(oracle) > 1
     apart(out, str(located(checkpoint)), "checkpoint")
     apart(out, data.data, "images")
-    with how.run() as run, new_folder(out, overwrite) as folder:
+    with how.run() as run, until_done(out) as kept, new_folder(out, overwrite) as folder:
+        run = replace(run, keep=kept)
         loaded, dataset = network.read(checkpoint, data, run)
         loaded = replace(loaded, stages=tuple(stages.split("/")) if stages else ())
         judged = attack_on(loaded, attack)
