@@ -93,10 +93,21 @@ def test_a_published_checkpoint_loads_as_it_is(tmp_path: Path) -> None:
         lambda state: {"model_state_dict": OrderedDict(state), "loss": torch.tensor(0.3)},
         lambda state: {"state_dict": {f"_orig_mod.module.{k}": v for k, v in state.items()}},
         lambda state: {f"model.{k}": v for k, v in state.items()},
+        lambda state: {f"net.backbone.{k}": v for k, v in state.items()},
         lambda state: {k: nn.Parameter(v) if v.is_floating_point() else v for k, v in state.items()},
         lambda state: {k: v for k, v in state.items() if "num_batches" not in k},  # PyTorch before 0.4.1
     ],
-    ids=["plain", "net", "model", "model_state_dict", "two prefixes", "model.", "parameters", "no counters"],
+    ids=[
+        "plain",
+        "net",
+        "model",
+        "model_state_dict",
+        "two prefixes",
+        "model.",
+        "any prefix",
+        "parameters",
+        "no counters",
+    ],
 )
 def test_every_usual_layout_loads(tmp_path: Path, layout: Callable[[dict[str, Tensor]], object], old: bool) -> None:
     model = network(7)

@@ -1,6 +1,7 @@
 """Networks by name."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from nad.errors import NadError
-from nad.models.create import EXAMPLES, NAMES, create
+from nad.models.create import EXAMPLES, NAMES, create, pixels_of
 from nad.models.wide_resnet import WideResNet
 
 
@@ -22,8 +23,8 @@ def test_names_tell_every_form() -> None:
     assert list(NAMES) == [
         "wrn-DEPTH-WIDTH",
         "preactresnet18[:width=64]",
-        "torchvision:NAME",
-        "timm:NAME",
+        "torchvision:NAME[:size=N]",
+        "timm:NAME[:size=N]",
         "FILE.py:FACTORY",
     ]
 
@@ -34,6 +35,17 @@ def test_sizes_come_from_the_name() -> None:
     assert (len(wide.block1.layer), wide.fc.in_features, wide.fc.out_features) == (3, 192, 5)
     assert create("preactresnet18", 5).linear.in_features == 512
     assert create("preactresnet18:width=16", 5).linear.in_features == 128
+    with torch.device("meta"):
+        assert create("torchvision:vit_b_16:size=48", 5).encoder.pos_embedding.shape[1] == 1 + 9
+        assert create("timm:vit_tiny_patch16_224:size=48", 5).pos_embed.shape[1] == 1 + 9
+
+
+@pytest.mark.parametrize("name", ["torchvision:vit_b_16", "timm:vit_tiny_patch16_224"])
+def test_the_size_in_the_name_is_that_of_the_pictures(name: str) -> None:
+    usual, small = pixels_of(name), pixels_of(f"{name}:size=48")
+    assert usual is not None
+    assert small == replace(usual, size=(48, 48))
+    assert usual.size == (224, 224)
 
 
 @pytest.mark.parametrize("name", ["wrn-10-1", "preactresnet18:width=4", "torchvision:squeezenet1_0", "timm:resnet10t"])
@@ -60,6 +72,9 @@ def test_a_seed_gives_the_same_weights_and_leaves_global_random_numbers_alone(na
         ("preactresnet18:depth=3", "unknown model .*did you mean .*preactresnet18:width=16"),
         ("torchvision:resnet17", "torchvision has no classifier 'resnet17'; did you mean .*resnet18"),
         ("torchvision:fasterrcnn_resnet50_fpn", "torchvision has no classifier"),
+        ("torchvision:resnet18:size=32", "resnet18 is not made for pictures of one size.*leave out :size="),
+        ("timm:resnet18:size=32", "resnet18 is not made for pictures of one size.*leave out :size="),
+        ("torchvision:vit_b_16:size=30", "or not of that one .*leave out :size="),
         ("timm:resnet18x", "timm has no model 'resnet18x'; did you mean .*resnet18"),
         ("timm:hf-hub:somebody/something", "unknown model"),
         ("", "unknown model ''"),

@@ -36,6 +36,9 @@ def state(name: str, classes: int = 5) -> dict[str, Tensor]:
         ("torchvision:mobilenet_v3_small", "torchvision:mobilenet_v3_large"),
         ("torchvision:efficientnet_b1", "torchvision:efficientnet_b0"),
         ("timm:resnet34", "timm:resnet18"),
+        ("timm:vit_tiny_patch16_224:size=32", "timm:vit_tiny_patch16_224"),
+        ("torchvision:vit_b_16:size=64", "torchvision:vit_b_16"),
+        ("torchvision:vit_b_16:size=64", "torchvision:vit_b_16:size=32"),
     ],
 )
 def test_the_sibling_that_fits_is_named(made: str, asked: str) -> None:
@@ -53,6 +56,17 @@ def test_the_sibling_may_have_any_number_of_classes_and_lack_counters() -> None:
 )
 def test_nothing_is_made_up_where_none_fits(made: str, asked: str) -> None:
     assert advice(asked, state(asked), state(made)) == ASK
+
+
+def test_folded_batchnorm_is_called_by_name() -> None:
+    whole = state("torchvision:resnet18")
+    norms = {key.rpartition(".")[0] for key in whole if key.endswith("running_var")}
+    convolutions = [key for key, tensor in whole.items() if tensor.ndim == 4]
+    folded = {key: tensor for key, tensor in whole.items() if key.rpartition(".")[0] not in norms}
+    folded |= {f"{key.removesuffix('weight')}bias": torch.empty(len(whole[key]), device="meta") for key in convolutions}
+    assert advice("torchvision:resnet18", whole, folded).startswith("Its BatchNorm is folded into the convolutions")
+    folded |= {"head.other.weight": torch.empty(3, device="meta")}
+    assert "folded" not in advice("torchvision:resnet18", whole, folded)
 
 
 def test_a_sibling_with_one_other_shape_does_not_fit() -> None:

@@ -21,7 +21,6 @@ from nad.models.foreign import listed, read
 from nad.models.huggingface import Saved
 from nad.models.normalize import Normalized, answer, normalisation, parse, taking, unwrap
 
-_PREFIXES = ("module.", "_orig_mod.", "model.")  # what wrappers put before every key
 TRIGGER = "trigger.safetensors"
 _MOST_TRIGGER = 1 << 30
 _PROBE = 1009  # a number of classes that no layer has as its width
@@ -276,13 +275,13 @@ def _count(tensors: Mapping[str, Tensor], name: str) -> int:
 
 
 def _prefix(keys: Iterable[str], own: Iterable[str]) -> str:
-    """What stands before every key of the file and is not the network's own."""
+    """What stands before every key of the file and is not the network's own, such as a wrapper's `module.`."""
     keys, own, prefix = list(keys), set(own), ""
-    while not any(key[len(prefix) :] in own for key in keys):
-        more = next((p for p in _PREFIXES if all(key.startswith(prefix + p) for key in keys)), None)
-        if more is None:
+    while keys and not any(key[len(prefix) :] in own for key in keys):
+        part, dot, _ = keys[0][len(prefix) :].partition(".")
+        if not dot or not all(key.startswith(f"{prefix}{part}.") for key in keys):
             break
-        prefix += more
+        prefix += f"{part}."
     return prefix
 
 

@@ -1,7 +1,8 @@
 """One name says which network: `wrn-16-1`, `preactresnet18`, `torchvision:resnet18`, `timm:...`, `file.py:factory`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,23 +82,41 @@ def _preact_resnet(classes: int, width: str | None) -> nn.Module:
     return PreActResNet18(classes, int(width or 64))
 
 
-def _torchvision(classes: int, name: str) -> nn.Module:
+def _torchvision(classes: int, name: str, size: str | None) -> nn.Module:
     models = torchvision("models")
     known = models.list_models(module=models)
     if name not in known:
         raise NadError(f"torchvision has no classifier {printable(name)!r}{close(name, known)}")
-    return models.get_model(name, weights=None, num_classes=classes)
+    more = {"image_size": int(size)} if size else {}
+    with _sized(f"torchvision:{name}", size):
+        return models.get_model(name, weights=None, num_classes=classes, **more)
 
 
-def _timm(classes: int, name: str) -> nn.Module:
+def _timm(classes: int, name: str, size: str | None) -> nn.Module:
     torchvision("models")  # timm imports torchvision, which may need the hand that nad.extras gives it
     timm = require("timm", "timm")
     if not timm.is_model(name):
         raise NadError(f"timm has no model {printable(name)!r}{close(name, timm.list_models())}")
+    more = {"img_size": int(size)} if size else {}
     try:
-        return timm.create_model(name, pretrained=False, num_classes=classes)
+        with _sized(f"timm:{name}", size):
+            return timm.create_model(name, pretrained=False, num_classes=classes, **more)
     except RuntimeError as error:
         raise NadError(f"timm cannot make {printable(name)!r}: {printable(error, 200)}") from error
+
+
+@contextmanager
+def _sized(name: str, size: str | None) -> Iterator[None]:
+    """Inside a network may be made for pictures of a size, which those that take any do not know."""
+    try:
+        yield
+    except (TypeError, ValueError, AssertionError) as error:
+        if not size:
+            raise
+        raise NadError(
+            f"{printable(name)} is not made for pictures of one size, or not of that one ({printable(error, 90)}); "
+            "leave out :size="
+        ) from error
 
 
 def _factory(classes: int, file: str, function: str) -> nn.Module:
@@ -116,7 +135,7 @@ class _Family:
     pattern: re.Pattern[str]
     build: Callable[..., nn.Module]
     runs_code: bool = False
-    expected: Callable[[str], Expected | None] | None = None
+    expected: Callable[..., Expected | None] | None = None
 
 
 # the number of digits is bounded so that a hostile name cannot ask for millions of blocks
@@ -134,16 +153,16 @@ _FAMILIES = (
         _preact_resnet,
     ),
     _Family(
-        "torchvision:NAME",
-        "any classifier of torchvision, untrained",
-        re.compile(r"torchvision:(\w+)"),
+        "torchvision:NAME[:size=N]",
+        "any classifier of torchvision, untrained; size for one that is made for a size, such as a ViT",
+        re.compile(r"torchvision:(\w+)(?::size=(\d{1,4}))?", re.ASCII),
         _torchvision,
         expected=of_torchvision,
     ),
     _Family(
-        "timm:NAME",
+        "timm:NAME[:size=N]",
         "any model of timm, untrained; needs the extra: pip install 'nad[timm]'",
-        re.compile(r"timm:([\w.-]+)"),
+        re.compile(r"timm:([\w.-]+)(?::size=(\d{1,4}))?", re.ASCII),
         _timm,
         expected=of_timm,
     ),

@@ -31,20 +31,24 @@ class Expected:
         return f"pixels are {what}, as {self.source} says; --normalise sets another"
 
 
-def of_torchvision(name: str) -> Expected:
-    """The transforms of the weights that torchvision gives `name` where nothing else is asked for."""
+def of_torchvision(name: str, size: str | None) -> Expected:
+    """The transforms of the weights that torchvision gives `name` where nothing else is asked for.
+
+    Args:
+        size: that it is made for, where the user says one.
+    """
     preset: Any = torchvision("models").get_model_weights(name).DEFAULT.transforms()
-    side = int(preset.crop_size[0])
+    side = int(size or preset.crop_size[0])
     return Expected(f"torchvision's {name}", check(preset.mean, preset.std), (side, side))
 
 
-def of_timm(name: str) -> Expected | None:
-    """timm's default configuration of `name`; None where it has none for three channels."""
+def of_timm(name: str, size: str | None) -> Expected | None:
+    """timm's default configuration of `name`; None where it has none for three channels. `size` as above."""
     torchvision("models")
     config = require("timm.models", "timm").get_pretrained_cfg(name)
     if config is None or config.input_size[0] != 3:
         return None
-    height, width = map(int, config.input_size[1:])
+    height, width = (int(size),) * 2 if size else map(int, config.input_size[1:])
     return Expected(f"timm's {name}", check(config.mean, config.std), (height, width))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -47,7 +48,14 @@ def advice(name: str, network: Mapping[str, Tensor], file: Mapping[str, Tensor])
         return "Its weights are masked: have torch.nn.utils.prune.remove called on every layer, and save again"
     if not missing and not surplus and (counts := _other_head(own, given)):
         return f"It was trained for {counts[0]} classes, and its card or whoever loads it says {counts[1]}"
-    if sibling := _fitting(name, given):
+    if folded := [key for key in missing if key.endswith("running_var")]:
+        convolutions = [key.removesuffix(".bias") + ".weight" for key in surplus if key.endswith(".bias")]
+        if len(convolutions) == len(surplus) and sum(key in own for key in convolutions) >= len(folded):
+            return (
+                "Its BatchNorm is folded into the convolutions, whose biases are not known to the network: pass the "
+                "weights from before that, or the network as it is with --model FILE.py:FACTORY"
+            )
+    if sibling := _fitting(name, given) or _of_size(name, own, given):
         return f"It fits {sibling}: pass --model {sibling}"
     if bool(missing) != bool(surplus) and (parts := _parts(missing or surplus, given if missing else own)):
         named = ", ".join(printable(part, 60) for part in parts)
@@ -73,6 +81,17 @@ def _parts(keys: Iterable[str], others: Shapes) -> list[str]:
     parts = list(dict.fromkeys(key.partition(".")[0] for key in keys))
     there = {key.partition(".")[0] for key in others}
     return parts[:3] if not there.intersection(parts) else []
+
+
+def _of_size(name: str, own: Shapes, given: Shapes) -> str | None:
+    """The network made for pictures of another size, where a table of positions is of one."""
+    tables = [key for key in own if re.search(r"pos_embed(ding)?$", key) and given.get(key, own[key]) != own[key]]
+    patches = next((shape[-1] for key, shape in own.items() if key.endswith("proj.weight") and len(shape) == 4), 0)
+    if not (tables and patches and len(given[tables[0]]) == 3):
+        return None
+    extra = own[tables[0]][1] - math.isqrt(own[tables[0]][1]) ** 2  # class tokens
+    sized = f"{name.partition(':size=')[0]}:size={patches * math.isqrt(max(0, given[tables[0]][1] - extra))}"
+    return sized if _distance(sized, given) == (0, 0) else None
 
 
 def _fitting(name: str, given: Shapes) -> str | None:
