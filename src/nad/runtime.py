@@ -3,10 +3,11 @@
 import ctypes
 import logging
 import platform
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
@@ -138,6 +139,18 @@ def _multiplies_in_bf16(device: torch.device) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Of this library and what its numbers depend on."""
-    names = ("nad", "torch", "torchvision", "numpy", "pillow")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+    """Of this library and what its numbers depend on, and the kind of machine."""
+    names = ["nad", "torch", "torchvision", "numpy", "pillow", "safetensors"]
+    names += [name for name in ("timm", "transformers") if name in sys.modules]
+    machine = {"python": platform.python_version(), "processor": _processor()}
+    machine |= {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return machine | {name: metadata.version(name) for name in names}
+
+
+@cache
+def _processor() -> str:
+    """Its model, where the system says one."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+    return platform.processor() or platform.machine()

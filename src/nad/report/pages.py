@@ -21,7 +21,7 @@ from nad import grids
 from nad.errors import NadError, printable
 from nad.registry import close
 from nad.report import erasing, evidence, networks, scans, speed
-from nad.report.cells import EXTRA, METRICS, cells
+from nad.report.cells import EXTRA, METRICS, cells, of_plans
 from nad.report.comparing import comparisons
 from nad.report.detection import flagged
 from nad.report.imperfect import imperfect, self_labelled
@@ -86,8 +86,14 @@ def drawn(name: str, store: Store) -> str:
     if grid not in grids.names():
         raise NadError(f"there is no table {printable(name)!r}{close(grid, [*TABLES, *grids.names()])}")
     plans, how, found = grids.planned(grid), grids.layout(grid), store.erasures
+    lacking = len({plan.name for plan in plans} - set(of_plans(plans, found)["cell"]))
+    none = (
+        f"not measured yet; `nad bench {grid}` makes the {lacking} results that are missing\n"
+        if lacking
+        else UNMEASURED
+    )
     if what == "plot":
-        return f"![{how.title}]({grid}.svg)\n" if plot(plans, found, how) else UNMEASURED
+        return f"![{how.title}]({grid}.svg)\n" if plot(plans, found, how) else none
     if what in ("compared", "chosen", "summary"):
         match what:
             case "compared":
@@ -96,10 +102,10 @@ def drawn(name: str, store: Store) -> str:
                 heads, lines = choices(plans, found)
             case _:
                 heads, lines = summary(outlines(plans, found, how))
-        return grid_of(heads, lines) if lines else UNMEASURED
+        return grid_of(heads, lines) if lines else none
     made = table(plans, found, what, how)
     if not made.columns:
-        return UNMEASURED
+        return none
     rest = f"\nResults missing: {made.missing}; `nad bench {grid}` makes them.\n" if made.missing else ""
     return markdown(made) + rest
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nad.grids import Layout, Planned
-from nad.report.cells import METRICS
+from nad.report.cells import METRICS, of_plans
 from nad.report.drawing import svg
 from nad.report.summary import Outline, outlines
 
@@ -78,7 +78,7 @@ def curves(plans: Sequence[Planned], found: pd.DataFrame, how: Layout) -> Plot |
         [(p.name, p.victim, p.line or p.label, p.x) for p in plans if p.x is not None],
         columns=["cell", "panel", "line", "x"],
     )
-    points = placed.merge(found, on="cell")
+    points = placed.merge(of_plans(plans, found), on="cell")
     places = sorted(set(points["x"]))
     if len(places) < 2:
         return None
