@@ -10,7 +10,7 @@ from nad.grids import layout
 from nad.report.pages import Store, checked, plots, regenerated
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])

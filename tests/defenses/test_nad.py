@@ -295,6 +295,18 @@ def test_a_nested_teacher_inherits_what_it_leaves_open(model, images):
     assert (recorded["how"]["augment"], recorded["lr"]) == (["crop", "flip", "cutout9"], 0.3)
 
 
+@pytest.mark.parametrize("p", [1, 2])
+def test_sum_and_mean_are_one_operator_by_algebra(model, images, p):
+    """Acceptance test G19b: the same losses and the same weights, but for rounding."""
+    spec = f"nad:p={p},lr=0.05,beta=50,epochs=2,batch=32,teacher=(finetune:lr=0.1)"
+    one, two = (quick(f"{spec},attention={operator}")(model, images, RUN) for operator in ("sum", "mean"))
+    for ours, theirs in zip(one.history, two.history):
+        assert ours | {"seconds": 0} == pytest.approx(theirs | {"seconds": 0}, rel=1e-4)
+    assert torch.allclose(weights(one.model), weights(two.model), atol=1e-5)
+    plain = quick(spec.replace("beta=50", "beta=0"))(model, images, RUN)
+    assert not torch.allclose(weights(one.model), weights(plain.model), atol=1e-3), "the term does something here"
+
+
 def test_teacher_and_student_rates_are_apart(model, images):
     one, two = (
         quick(f"nad:lr=0.01,beta=5,epochs=2,batch=32,teacher=(finetune:lr={lr})")(model, images, RUN)
