@@ -15,7 +15,7 @@ from nad.data.synthetic import signs
 from nad.defenses import Defense
 from nad.detection import DETECTORS
 from nad.errors import NadError
-from nad.models.checkpoints import load, save
+from nad.models.checkpoints import load, save, weights_fingerprint
 from nad.pipeline import Terms, attack_on, evaluate_checkpoint, loaded_from, purify_checkpoint, train
 from nad.runtime import Run
 from nad.training import Recipe, predictions
@@ -123,6 +123,21 @@ def test_each_network_answers_the_reported_images_once(victim, dataset, monkeypa
     method = [Defense.parse("finetune:lr=0.05,epochs=1,batch=32")]
     purify_checkpoint(loaded_from(victim), dataset, method, Run(), Terms(clean=0.1, budget=0))
     assert asked.count(len(dataset.test)) == 2, "before and after"
+
+
+def test_the_subset_and_all_else_may_have_seeds_of_their_own(victim, dataset):
+    method = [Defense.parse("finetune:lr=0.05,epochs=1,batch=32")]
+    drawn = {
+        (seed, subset): purify_checkpoint(
+            loaded_from(victim), dataset, method, Run(seed=seed), Terms(clean=0.1, subset=subset)
+        )[0]
+        for seed, subset in ((0, None), (0, 0), (0, 1), (1, 0))
+    }
+    images = {key: one.result.data["clean"]["fingerprint"] for key, one in drawn.items()}
+    assert images[0, None] == images[0, 0] == images[1, 0] != images[0, 1]
+    weights = {key: weights_fingerprint(one.model) for key, one in drawn.items()}
+    assert weights[0, None] == weights[0, 0]
+    assert len(set(weights.values())) == 3
 
 
 def test_pictures_are_mirrored_only_where_that_means_the_same(victim, dataset):

@@ -337,6 +337,7 @@ def test_a_changed_recipe_or_trigger_makes_an_eraser_new(zoo, monkeypatch):
     changed = SimpleNamespace(train=D.train, test=SimpleNamespace(fingerprint="other"))
     assert ERASURE.fingerprint(changed, RUN) != first, "the images it is measured on"
     assert CELL.fingerprint(changed, RUN) == CELL.fingerprint(D, RUN)
+    assert replace(ERASURE, subset=ERASURE.seed + 1).fingerprint(D, RUN) != first, "the images it is made with"
     again = replace(ERASURE, reactivate=True)
     kept = again.fingerprint(D, RUN)
     assert kept != first
@@ -416,6 +417,8 @@ NETWORK = '[[cell]]\nname = "a"\ndata = "signs"\nmodel = "wrn-10-1"\n'
         (METHOD.replace('"a"', '"../a"'), r"'../a': expected a name that a file can have \(no /"),
         (METHOD.replace('"a"', '""'), "expected a name that a file can have"),
         (METHOD.replace("[[method]]", "[[methods]]"), "grid grid.toml has no entry 'methods'; did you mean method?"),
+        (METHOD + "subset = [0, 1]\n", "plans badnets-cifar10/a-0 twice; give each method"),
+        (METHOD + 'subset = "0"\n', "expected subset to be a whole number, got '0'"),
         ("unflipped = 1\n" + METHOD, "grid grid.toml: expected unflipped to be text, got '1'"),
         (
             '[table]\nagainst = { a = ["b"] }\n' + METHOD,

@@ -36,6 +36,7 @@ class Erasure(Cell):
         method: specification of a defense; `oracle`, which gets the true trigger and is labelled so; or `clean`,
             which puts the network that was trained the same way without a backdoor in the place of a purified one.
         clean: fraction of the training split that the method gets.
+        subset: seed that this fraction is drawn with, where it is not the cell's.
         flips: whether the images may be flipped; if not, no method does that does not say so itself.
         twin: the clean network of the zoo that was trained as the victim was, if there is one.
         clean_teacher: whether that network is the teacher, which the method leaves open.
@@ -45,6 +46,7 @@ class Erasure(Cell):
     victim: str
     method: str
     clean: float = CLEAN
+    subset: int | None = None
     flips: bool = True
     twin: str | None = None
     clean_teacher: bool = False
@@ -85,6 +87,7 @@ class Erasure(Cell):
         kept = [card.get(key) for card in cards for key in ("sha256", "attack", "attack_seed", "trigger_sha256")]
         more: dict[str, Any] = {"reactivate": [REACTIVATION.to_json(), POISONED]} if self.reactivate else {}
         attacks = [Attack.parse(card["attack"], trusted=False) for card in cards if card.get("attack")]
+        more |= {} if self.subset is None else {"subset": self.subset}
         if versions := [attack.version for attack in attacks if attack.version > 1]:
             more["attack_versions"] = versions
         return more | {
@@ -103,7 +106,9 @@ class Erasure(Cell):
         if isinstance(method, Oracle):
             method = replace(method, attack=attack)
         run = replace(run, keep=cache_folder(), devices=1)
-        terms = Terms(clean=self.clean, attack=attack, reactivate=self.reactivate and attack is not None)
+        terms = Terms(
+            clean=self.clean, subset=self.subset, attack=attack, reactivate=self.reactivate and attack is not None
+        )
         (made,) = purify_checkpoint(loaded, dataset, [method], run, terms)
         result = made.result.to_json()
         result["notes"] |= {"fingerprint": fingerprint, "victim": self.victim, "asked": self.method}

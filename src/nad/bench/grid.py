@@ -119,6 +119,7 @@ def _erasure(grid: str, plan: Planned, zoo: dict[str, Network], unflipped: Colle
             victim=plan.victim,
             method=plan.method,
             clean=plan.clean,
+            subset=plan.subset,
             flips=victim.data not in unflipped,
             twin=twin.name if twin else None,
             clean_teacher=plan.clean_teacher,

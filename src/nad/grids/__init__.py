@@ -1,9 +1,9 @@
 """Grids as plain data: what is to be done, and how its tables are laid out. A grid is a TOML file.
 
 `[[cell]]` is a network to train, or one for each of its `seeds`. `[[method]]` is an eraser that is tried on every
-victim of `[defaults]`, or its own, with every seed, every clean fraction, every `x` and every combination of what
-`vary` lists, which its name and specification may show (`{x}`, or `{500x}` for 500 times x); `unflipped` names data
-whose images no method may flip.
+victim of `[defaults]`, or its own, with every seed, clean fraction, `subset`, `x` and combination of what `vary`
+lists, which its name and specification may show (`{x}`, or `{500x}` for 500 times x); `unflipped` names data whose
+images no method may flip.
 `like` takes the entries of another grid, or those that `pick` names, and its defaults where it has none itself; one
 picked as a table, `{ name = "nad", seeds = [0, 1] }`, is changed by what else that says.
 `[table]` says what a report compares with what.
@@ -32,6 +32,7 @@ class Planned:
     Args:
         label: what the grid calls the method. victim: a network of the zoo.
         method: specification. clean: fraction of the training split that the method gets.
+        subset: seed that this fraction is drawn with, where it is not the same as `seed`.
         paper: where the published number stands, such as `T1/badnets/nad`.
         x, line: where the result stands on a plot: a number, and the name of the curve.
         clean_teacher: whether the teacher is the clean network that was trained as the victim was.
@@ -44,6 +45,7 @@ class Planned:
     method: str
     seed: int
     clean: float = CLEAN
+    subset: int | None = None
     paper: str | None = None
     x: float | None = None
     line: str | None = None
@@ -203,7 +205,7 @@ _KINDS: dict[str, tuple[type, ...]] = (
     dict.fromkeys(("name", "method", "paper", "line", "suffix", "victims"), (str,))
     | dict.fromkeys(_NUMBERS, (int, float))
     | dict.fromkeys(_SWITCHES, (bool,))
-    | {"seeds": (int,), "vary": (dict,)}
+    | {"seeds": (int,), "subset": (int,), "vary": (dict,)}
 )
 _TABLE: dict[str, tuple[type, ...]] = (
     dict.fromkeys(("title", "before", "x"), (str,))
@@ -226,15 +228,16 @@ def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
         raise NadError(f"{what}: expected seeds of at least 0, got {min(entry['seeds'])}")
     plain(entry["name"], what)
     own = {key: entry[key] for key in ("line", *_SWITCHES) if key in entry}
-    fractions, places = listed(entry.get("clean", CLEAN)), listed(entry.get("x"))
+    fractions, places, drawn = listed(entry.get("clean", CLEAN)), listed(entry.get("x")), listed(entry.get("subset"))
     if wrong := [fraction for fraction in fractions if not 0 < fraction <= 1]:
         raise NadError(f"{what}: expected clean in (0, 1], the fraction of the training images, got {wrong[0]:g}")
     victims = [victim + entry.get("suffix", "") for victim in entry["victims"]]
     varied = entry.get("vary", {})
     typed(dict.fromkeys(varied, (int, float)), varied, f"{what}: vary")
     combined = [dict(zip(varied, values)) for values in itertools.product(*map(listed, varied.values()))]
-    for clean, x, more, seed, victim in itertools.product(fractions, places, combined, entry["seeds"], victims):
-        shown = more if x is None else more | {"x": x}
+    every = itertools.product(fractions, places, combined, drawn, entry["seeds"], victims)
+    for clean, x, more, subset, seed, victim in every:
+        shown = more | {key: value for key, value in (("x", x), ("subset", subset)) if value is not None}
         paper = _filled(entry.get("paper", ""), shown).replace("{attack}", attack(victim))
         yield Planned(
             label=_filled(entry["name"], shown),
@@ -242,6 +245,7 @@ def _each(grid: str, entry: dict[str, Any]) -> Iterator[Planned]:
             method=_filled(entry["method"], shown),
             seed=seed,
             clean=clean,
+            subset=subset,
             paper=paper if paper and clean == CLEAN else None,
             x=100 * clean if x is None and len(fractions) > 1 else x,
             **own,

@@ -75,6 +75,7 @@ class Terms:
 
     Args:
         clean: fraction of the training split that a method gets; 0.05, or what a folder without splits leaves.
+        subset: seed that this fraction is drawn with; the run's where nothing is said.
         attack: only for evaluation; no method sees it. reactivate: whether it is also tried to bring its backdoor back.
         budget: minutes for evidence that needs no trigger. 0 is none; None leaves out the look at network and images
             too, so that a method is run as it is said, mirrored pictures or not: what a grid wants.
@@ -82,6 +83,7 @@ class Terms:
     """
 
     clean: float | None = None
+    subset: int | None = None
     attack: Attack | None = None
     reactivate: bool = False
     budget: float | None = None
@@ -106,7 +108,7 @@ def purify_checkpoint(
         raise NadError("--reactivate brings a backdoor back whose trigger is known; say which with --attack")
     agree(loaded, dataset.train)
     loaded = trainable(loaded, dataset.train)
-    parts = defended(dataset, run.seed, terms.clean)
+    parts = defended(dataset, run.seed if terms.subset is None else terms.subset, terms.clean)
     if dataset.labelling:
         every_class(dataset.labelling, parts.train)
     for method in methods:
