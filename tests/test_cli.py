@@ -242,6 +242,25 @@ def test_a_twentieth_is_the_default(nad: "Nad", tiny: Path, victim: Path, tmp_pa
     assert ran.json["data"]["clean"]["count"] == 13
 
 
+def test_images_that_do_not_fit_are_streamed_to_the_same_end(
+    nad: "Nad", unsplit: Path, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weights(name: str) -> str:
+        more = ("--method", BRIEF, "--budget", 0, "--out", tmp_path / name)
+        assert nad("purify", victim, "--data", unsplit, *more).code == 0
+        return sha(tmp_path / name / "model.safetensors")
+
+    held = weights("held")
+    resident: list[bool] = []
+    fed = ImageSet.to
+    monkeypatch.setattr(ImageSet, "to", lambda self, device: resident.append(self.resident) or fed(self, device))
+    for module in ("images", "sources", "arrays", "parquet"):
+        monkeypatch.setattr(f"nad.data.{module}.RESIDENT_BYTES", 0)
+    assert weights("streamed") == held
+    assert resident
+    assert not any(resident)
+
+
 def test_several_methods_get_a_folder_each_and_one_table(several: "tuple[Path, Ran]") -> None:
     folder, ran = several
     assert names(folder) == {"1-finetune", "2-nad", "result.json", "report.html"}

@@ -49,7 +49,11 @@ def test_all_is_well():
     found = intake(Reads(colour), coloured(), RUN)
     assert found.accuracy == (300, 300)
     assert found.per_class == (100, 100, 100)
-    assert [one.level for one in found.findings] == ["good"]
+    assert [one.level for one in found.findings] == ["good", "good"]
+    assert (
+        found.findings[1].text
+        == "300 pictures of 3 classes, 100 each: accuracies on them are known to 3 points at best"
+    )
     assert "answers 100.0 % (98.7 to 100.0) of the clean pictures right" in texts(
         found, "good"
     )  # 1 / (1 + 1.96² / 300)

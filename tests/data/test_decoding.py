@@ -95,7 +95,8 @@ def test_nothing_is_decoded_until_asked(monkeypatch: pytest.MonkeyPatch) -> None
     assert (len(decodes), len(loads)) == (2, 2)
     assert images.decoded().resident
     assert (len(decodes), len(loads)) == (22, 22)
-    assert not images.decoded(limit=100).resident
+    monkeypatch.setattr("nad.data.images.RESIDENT_BYTES", 100)
+    assert not images.decoded().resident
 
 
 GREY = RGB[..., 0]

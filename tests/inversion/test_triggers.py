@@ -8,7 +8,7 @@ from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.inversion import Inversion, Triggers, anomaly, invert, outliers, portions
 from nad.inversion.portions import classes_at_once
-from nad.inversion.triggers import _Search
+from nad.inversion.triggers import _begun, _Search
 from nad.runtime import Run
 
 RUN = Run(seed=1, device="cpu", precision="fp32")
@@ -41,6 +41,15 @@ def test_the_optimiser_is_adam_of_every_class_by_itself():
     for k in range(3):
         for mine, theirs in zip(search.raw, reference[k]):
             assert torch.allclose(mine[k], theirs, atol=1e-5)
+
+
+def test_a_class_starts_where_it_would_start_among_all():
+    shape, all_of_them = (3, 8, 8), torch.arange(7)
+    draws = [torch.Generator().manual_seed(5) for _ in range(3)]
+    every, two = _begun(7, all_of_them, shape, draws[0]), _begun(7, torch.tensor([2, 5]), shape, draws[1])
+    assert torch.equal(every[[2, 5]], two)
+    assert torch.equal(every, torch.randn(7, *shape, generator=draws[2]))
+    assert torch.equal(draws[0].get_state(), draws[1].get_state())
 
 
 def test_the_weight_of_the_mask_follows_success():

@@ -139,7 +139,7 @@ def test_without_a_processor_the_size_is_the_configurations(vit: Path) -> None:
     (vit / "preprocessor_config.json").unlink()
     loaded = load(vit)
     assert (loaded.size, normalisation(loaded.model)) == ((32, 32), None)
-    assert "pixels are not normalised, as " in loaded.notes[0]
+    assert "pixels are not normalised at 32x32, as " in loaded.notes[0]
 
 
 def test_classes_without_names(vit: Path) -> None:

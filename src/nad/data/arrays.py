@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nad.data.decoding import Raw
-from nad.data.images import RESIDENT_BYTES
+from nad.data.images import MEMORY, RESIDENT_BYTES
 from nad.errors import NadError, printable
 
 
@@ -101,6 +101,7 @@ def read(path: Path) -> Raw:
             if not {"images", "labels"} <= set(file):
                 keys = ", ".join(printable(k, 40) for k in list(file)[:10]) or "none"
                 raise NadError(f"{shown}: expected the keys images and labels (classes if you like), got {keys}")
+            _held(shown, file.zip)
             images = _mapped(path, file) or file["images"]
             labels = file["labels"]
             classes = file.get("classes")
@@ -115,6 +116,17 @@ def read(path: Path) -> Raw:
         ) from error
     _check(shown, images, labels, classes)
     return Raw(Arrays(images, shown), labels, None if classes is None else tuple(classes.tolist()))
+
+
+def _held(shown: str, archive: zipfile.ZipFile) -> None:
+    """Refuse a member that would not fit in memory when it is unpacked; images that are not compressed are not held."""
+    for member in archive.infolist():
+        mapped = member.filename == "images.npy" and member.compress_type == zipfile.ZIP_STORED
+        if member.file_size > MEMORY // 2 and not mapped:
+            raise NadError(
+                f"{shown}: {printable(member.filename, 40)} takes {member.file_size:,} bytes unpacked, more than half "
+                "of the memory here; save it with numpy.savez, uncompressed, which is read where it lies"
+            )
 
 
 def _check(shown: str, images: Any, labels: np.ndarray, classes: np.ndarray | None) -> None:

@@ -1,7 +1,9 @@
 """ImageSet: the images everything works on."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -12,7 +14,17 @@ from torch import Tensor
 
 from nad.errors import NadError
 
-RESIDENT_BYTES = 4 << 30  # a set below this is held in memory as one tensor; a larger one is decoded batch by batch
+
+def _memory() -> int:
+    """Bytes of this machine's memory, where the system says it."""
+    with suppress(ValueError, OSError, AttributeError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 16 << 30
+
+
+MEMORY = _memory()
+# A set below this is held in memory as one tensor, which training copies; a larger one is decoded batch by batch.
+RESIDENT_BYTES = min(4 << 30, MEMORY // 8)
 
 
 @runtime_checkable
@@ -93,10 +105,10 @@ class ImageSet:
         """Whether the pixels are one tensor in memory."""
         return isinstance(self.pixels, Tensor)
 
-    def decoded(self, limit: int = RESIDENT_BYTES) -> "ImageSet":
-        """The same set with its pixels in memory, if they take at most `limit` bytes; else unchanged."""
+    def decoded(self) -> "ImageSet":
+        """The same set with its pixels in memory, if they take at most RESIDENT_BYTES; else unchanged."""
         n, c, h, w = self.pixels.shape
-        if self.resident or n * c * h * w > limit:
+        if self.resident or n * c * h * w > RESIDENT_BYTES:
             return self
         return replace(self, pixels=self.pixels[torch.arange(n)])
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -95,8 +96,7 @@ def invert(
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     draws = run.generator("inversion")
     labels = torch.arange(count) if classes is None else torch.tensor(sorted(classes))
-    # a class starts where it would start among all
-    raw = [torch.randn(count, channels, high, wide, generator=draws)[labels].to(device) for channels in (1, 3)]
+    raw = [_begun(count, labels, (channels, high, wide), draws).to(device) for channels in (1, 3)]
     search = _Search(raw, how, labels.to(device), classes_at_once(images.size, how.batch))
     images = channels_last(images.to(device))
     wanted = [p.requires_grad for p in model.parameters()]
@@ -116,6 +116,13 @@ def invert(
             parameter.requires_grad_(want)
     run.progress("triggers", how.epochs, how.epochs, "")
     return search.found(count)
+
+
+def _begun(count: int, labels: Tensor, shape: tuple[int, int, int], draws: torch.Generator) -> Tensor:
+    """Free values of the classes in `labels`, which start where they would among all; others take no memory."""
+    wanted = set(labels.tolist())
+    every = ((label, torch.randn(shape, generator=draws)) for label in range(count))
+    return torch.stack([drawn for label, drawn in every if label in wanted])
 
 
 def inverted_once(model: nn.Module, images: ImageSet, how: Inversion, run: Run) -> Triggers:
@@ -205,8 +212,10 @@ class _Search:
     def found(self, count: int) -> Triggers:
         """Of all `count` classes."""
         best = (self.best[0], self.best[1], self.rate, self.lasted)
+        # NumPy's zeros take memory where they are written, so that classes without a trigger take none.
         masks, patterns, rate, lasted = (
-            torch.zeros(count, *own.shape[1:]).index_copy_(0, self.labels.cpu(), own.cpu()) for own in best
+            torch.from_numpy(np.zeros((count, *own.shape[1:]), np.float32)).index_copy_(0, self.labels.cpu(), own.cpu())
+            for own in best
         )
         return Triggers(masks, patterns, rate, tuple(map(int, lasted.tolist())))
 

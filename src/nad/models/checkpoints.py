@@ -19,6 +19,7 @@ from nad.models.create import create, pixels_of, recorded
 from nad.models.files import Format, located, write
 from nad.models.foreign import listed, read
 from nad.models.huggingface import Saved
+from nad.models.metadata import Expected
 from nad.models.normalize import Normalized, answer, normalisation, parse, taking, unwrap
 
 TRIGGER = "trigger.safetensors"
@@ -98,8 +99,9 @@ def load(
     network, notes = loaded.model, loaded.notes
     if output := output or (card.output if card else huggingface.OUTPUT if saved else None):
         network = taking(network, output)
-    pixels = None if card else saved.expected if saved else pixels_of(name)
-    around = card.normalisation if card else pixels.normalisation if pixels else None
+    said = Expected("its card", card.normalisation, card.size) if card else None
+    pixels = said or (saved.expected if saved else pixels_of(name))
+    around = pixels.normalisation if pixels else None
     if normalise is not None:
         around = parse(normalise)
     elif pixels:
@@ -114,7 +116,7 @@ def load(
             "name": printable(f"{path.parent.name}/{path.name}" if card else path.name),
             "sha256": (card and card.sha256) or digest(path),
         },
-        size=card.size if card else pixels.size if pixels else None,
+        size=pixels.size if pixels else None,
         names=card.classes if card else loaded.names,
     )
 

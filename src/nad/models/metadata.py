@@ -28,7 +28,9 @@ class Expected:
     def told(self) -> str:
         """What to tell of a normalisation that somebody else chose."""
         what = f"normalised by {written(self.normalisation)}" if self.normalisation else "not normalised"
-        return f"pixels are {what}, as {self.source} says; --normalise sets another"
+        if self.size:
+            what += " at {}x{}".format(*self.size)
+        return f"pixels are {what}, as {self.source} says; --normalise and --size set others"
 
 
 def of_torchvision(name: str, size: str | None) -> Expected:

@@ -216,11 +216,16 @@ def _amount(images: ImageSet) -> Iterator[Finding]:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         yield Finding("warning", f"there are no pictures of {', '.join(missing[:5])}{more}")
     fewest = min((n for n in counts if n), default=0)
+    known = f"accuracies on them are known to {100 * 1.96 * (0.1 * 0.9 / len(images)) ** 0.5:.0f} points at best"
     if len(images) < FEW or fewest < FEW_EACH:
         yield Finding(
             "warning",
-            f"{len(images)} pictures with {fewest} of the rarest class are few: accuracies on them are known to "
-            f"{100 * 1.96 * (0.1 * 0.9 / len(images)) ** 0.5:.0f} points at best, and so is what they decide",
+            f"{len(images)} pictures with {fewest} of the rarest class are few: {known}, and so is what they decide",
+        )
+    else:
+        each = f"{fewest:,}" if fewest == max(counts) else f"{fewest:,} to {max(counts):,}"
+        yield Finding(
+            "good", f"{len(images):,} pictures of {len(counts) - len(missing):,} classes, {each} each: {known}"
         )
     if fewest and max(counts) > UNEVEN * fewest:
         yield Finding(
