@@ -138,7 +138,7 @@ def test_without_a_card_the_library_says_size_and_normalisation(nad, unsplit, tm
     data = folders(tmp_path / "some", unsplit, count=2)
     how = ("evaluate", tmp_path / "net.safetensors", "--model", "timm:resnet10t", "--data", data)
     ran = nad(*how)
-    assert "normalised by 0.485/0.456/0.406,0.229/0.224/0.225, as timm's resnet10t says; --normalise sets" in ran.err
+    assert "normalised by 0.485/0.456/0.406,0.229/0.224/0.225 at 176x176, as timm's resnet10t says; --norm" in ran.err
     assert "pictures of 16x16 pixels are resized to 176x176, the network's; --size sets another" in ran.err
     ran = nad(*how, "--size", 32, "--normalise", "none")
     assert ran.code == 0
@@ -276,7 +276,7 @@ def test_a_folder_of_transformers_from_end_to_end(nad, unsplit, tmp_path):
     out = tmp_path / "out"
     ran = nad("purify", tmp_path / "vit", "--data", unsplit, "--out", out, *BOTH)
     assert ran.code == 0, ran.err
-    assert f"normalised by {HALF}, as " in ran.err
+    assert f"normalised by {HALF} at 16x16, as " in ran.err
     assert "labels are put into the network's order of classes, by name" in ran.err
     came = safetensors.torch.load_file(tmp_path / "vit" / "model.safetensors")
     for method in ("1-finetune", "2-nad"):

@@ -93,7 +93,7 @@ def test_a_folder_of_transformers_loads_and_comes_out_as_it_came(originals: Path
     assert loaded.architecture == f"transformers:{kind}ForImageClassification"
     assert (loaded.classes, loaded.names, loaded.size) == (3, ("stop", "yield", "go"), (32, 32))
     assert normalisation(loaded.model) == HALF
-    assert "normalised by 0.5/0.5/0.5,0.5/0.5/0.5, as " in loaded.notes[0]
+    assert "normalised by 0.5/0.5/0.5,0.5/0.5/0.5 at 32x32, as " in loaded.notes[0]
     assert "preprocessor_config.json says; --normalise" in loaded.notes[0]
     assert not any(module.training for module in loaded.model.modules())
     with torch.no_grad():
