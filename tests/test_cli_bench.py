@@ -1,9 +1,13 @@
 """`nad bench` as a user runs it: a grid of one's own, on a victim that is trained first."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -67,6 +71,79 @@ def test_from_nothing_to_a_table(nad: "Nad", where: tuple[str, ...], tmp_path: P
     rows = nad("report", tmp_path / "out", "--json").json
     seeds = {row["method"]: row["n"] for row in rows if row["metric"] == "acc"}
     assert seeds == {"before": 1, "clean@0.5": 1, "finetune@0.5": 2, "nad@0.5": 2}
+
+
+def numbers(folder: Path) -> dict[str, list[Any]]:
+    """Of every result what was measured: all but times."""
+    made = {path.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))}
+    return {name: [one[key] for key in ("before", "after", "method")] for name, one in made.items()}
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "nad.attacks.base.Attack.poison",
+        "nad.pipeline.victims.fit",
+        "nad.defenses.finetune.Finetune.erase",  # the teacher
+        "nad.defenses.nad.fit",
+        "nad.pipeline.erasing.evaluate",
+    ],
+)
+def test_a_run_that_is_killed_at_any_stage_ends_as_if_it_never_was(
+    nad: "Nad", where: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    line = ("bench", *where, "--only", "*/nad@0.5-*", "--seeds", 1)
+    assert nad(*line).code == 0
+    whole = numbers(tmp_path / "out")
+    for made in ("out", "zoo", "cache"):
+        shutil.rmtree(tmp_path / made)
+    erased, erase = [], DEFENSES["finetune"].erase
+
+    def stopped(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, stopped)
+        ran = nad(*line)
+        assert (ran.code, list((tmp_path / "out").glob("*/*"))) == (130, []), ran.err
+    monkeypatch.setattr(DEFENSES["finetune"], "erase", lambda *given: erased.append(1) or erase(*given))
+    rerun = nad(*line)
+    assert rerun.code == 0, rerun.err
+    assert numbers(tmp_path / "out") == whole
+    before_the_teacher = stage.partition(".")[2].startswith(("attacks", "pipeline.victims", "defenses.finetune"))
+    assert len(erased) == before_the_teacher, "a teacher that was finished is not made again"
+    assert ("badnets-cifar10: made" in rerun.out) == (
+        stage in ("nad.attacks.base.Attack.poison", "nad.pipeline.victims.fit")
+    )
+
+
+def test_two_runs_share_a_folder_and_make_each_cell_once(where: tuple[str, ...], tmp_path: Path) -> None:
+    script = tmp_path / "bench.py"
+    script.write_text(TWO.format(victims=repr(SHORT)))
+    line = [sys.executable, str(script), "bench", *where]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    runs = [
+        subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) for _ in range(2)
+    ]
+    said = [run.communicate(timeout=280) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    made = Counter(words.partition(": made")[0] for out, _ in said for words in out.splitlines() if ": made" in words)
+    cells = [f"badnets-cifar10/{name}@0.5-{seed}" for name in ("finetune", "nad") for seed in (0, 1)]
+    assert made == Counter(["badnets-cifar10", "clean-cifar10", "badnets-cifar10/clean@0.5-0", *cells])
+    assert all(out.count("badnets-cifar10/") == 5 for out, _ in said), "both know all in the end"
+
+
+TWO = """
+import sys
+import nad.bench.grid, nad.cli.bench
+from nad.bench import Network
+from nad.cli import main
+
+shared = {victims}
+victims = [Network(name="badnets-cifar10", attack="badnets", **shared), Network(name="clean-cifar10", **shared)]
+nad.bench.grid.networks = nad.cli.bench.networks = lambda: victims
+main()
+"""
 
 
 def test_a_grid_may_bring_its_own_victims(nad: "Nad", where: tuple[str, ...], tmp_path: Path) -> None:

@@ -472,9 +472,7 @@ def test_large_npz_is_mapped_where_it_lies(tmp_path: Path, monkeypatch: pytest.M
     np.savez_compressed(path, images=images, labels=LABELS, classes=np.array(CLASSES))
     assert_test_images(load(str(path)).train)
     monkeypatch.setattr(arrays, "MEMORY", 2 * images.nbytes)
-    with pytest.raises(
-        NadError, match=r"images.npy takes \d+ bytes unpacked, more than half of the memory"
-    ):
+    with pytest.raises(NadError, match=r"images.npy takes \d+ bytes unpacked, more than half of the memory"):
         load(str(path))
     monkeypatch.setattr(arrays, "MEMORY", 1 << 40)
     write_npz(path, images=np.asfortranarray(images))
