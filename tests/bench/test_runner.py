@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nad.bench import Cell, Job, read, run_grid
+from nad.bench import Cell, Erasure, Job, read, run_grid
 from nad.bench import runner as runner_module
 from nad.bench.estimates import Estimates, in_words
 from nad.bench.runner import Status, in_processes
@@ -147,6 +147,26 @@ def test_time_is_estimated_from_cells_of_the_same_kind():
     assert (estimates.of(b), estimates.of(c)) == (900, 100)
     assert estimates.of_all([a, b, c]) == "about 32 min"
     assert [in_words(s) for s in (20, 90, 7260)] == ["20 s", "2 min", "2 h 1 min"]
+
+
+def test_what_other_grids_took_says_about_how_long_a_family_takes(tmp_path):
+    for name, method, wall, device in (
+        ("nad-0", "nad:beta=1", 30.0, "cpu"),
+        ("nad-x-0", "nad:beta=2", 50.0, "cpu"),
+        ("fast-0", "nad", 1.0, "cuda"),
+        ("clp-0", "clp", 5.0, "cpu"),
+    ):
+        result = {"run": {"device": device}, "notes": {"asked": method, "wall": wall}}
+        (tmp_path / "a").mkdir(exist_ok=True)
+        write_json(tmp_path / "a" / f"{name}.json", result)
+    (tmp_path / "a" / "damaged-0.json").write_text("{")
+    cell = Erasure(name="b/nad-9-0", victim="b", data="tiny", method="nad:beta=9")
+    estimates = Estimates(tmp_path, "cpu")
+    assert estimates.of(cell) == 40
+    assert estimates.of(replace(cell, method="clp")) == 5
+    assert estimates.of(replace(cell, method="scratch")) is None
+    estimates.hear(Status(cell, "made", {"notes": {"wall": 33.0}}))
+    assert estimates.of(cell) == 33, "its own kind says it better"
 
 
 def test_the_number_of_seeds_can_be_asked_for():

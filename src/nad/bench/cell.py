@@ -38,6 +38,11 @@ class Cell:
         """What cells that take about as long have in common."""
         raise NotImplementedError
 
+    @property
+    def family(self) -> str:
+        """The same of cells that are less alike."""
+        return self.kind
+
     def result(self, out: Path) -> Path:
         """Its result file below `out`."""
         raise NotImplementedError

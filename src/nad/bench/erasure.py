@@ -76,6 +76,10 @@ class Erasure(Cell):
     def kind(self) -> str:
         return f"{self.data} {self.method} {self.clean} {self.clean_teacher}"
 
+    @property
+    def family(self) -> str:
+        return self.method.partition(":")[0]
+
     def result(self, out: Path) -> Path:
         return out / f"{self.name}.json"
 

@@ -2,17 +2,33 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from statistics import fmean
+from contextlib import suppress
+from pathlib import Path
+from statistics import fmean, median
 
 from nad.bench.cell import Cell
 from nad.bench.runner import Status
+from nad.errors import NadError
+from nad.results import read_json
 
 
 class Estimates:
-    """Seconds of a cell: the mean of its kind, or of all kinds where there is none of its own."""
+    """Seconds of a cell: the mean of its kind, else the median of its family, else the mean of all kinds.
 
-    def __init__(self) -> None:
+    Args:
+        results: folder of results of whatever grid, which families are learnt from.
+        device: that they were made on.
+    """
+
+    def __init__(self, results: Path | None = None, device: str = "cpu") -> None:
         self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._families: dict[str, list[float]] = defaultdict(list)
+        for path in sorted(results.glob("*/*-0.json")) if results else ():  # one seed of each says enough
+            with suppress(NadError, KeyError, TypeError, AttributeError):
+                result = read_json(path)
+                if result["run"]["device"] == device:
+                    family = result["notes"]["asked"].partition(":")[0]
+                    self._families[family].append(float(result["notes"]["wall"]))
 
     def hear(self, status: Status) -> None:
         """Learn from a cell that is done."""
@@ -23,6 +39,8 @@ class Estimates:
         """None where nothing is known."""
         if own := self._seconds.get(cell.kind):
             return fmean(own)
+        if alike := self._families.get(cell.family):
+            return median(alike)
         return fmean(map(fmean, self._seconds.values())) if self._seconds else None
 
     def of_all(self, cells: Iterable[Cell], jobs: int = 1) -> str:

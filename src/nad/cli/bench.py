@@ -138,7 +138,7 @@ def _victims(own: list[Network], cells: list[Cell], job: Job, pool: Pool, jobs: 
 
 def _done(cells: list[Cell], job: Job, pool: Pool, jobs: int, quiet: bool) -> list[Status]:
     """Make cells, and say what becomes of each and how much time is left."""
-    estimates, left = Estimates(), {cell.name: cell for cell in cells}
+    estimates, left = Estimates(job.out, job.run.torch_device.type), {cell.name: cell for cell in cells}
     known = 0
 
     def heard(status: Status) -> None:
