@@ -746,6 +746,31 @@ def test_being_stopped_while_training_leaves_nothing(
     assert tree(tmp_path) == ({"deep": None, "deep/out": None} if jobs else {}), "a grid's folder is shared, and stays"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
+def test_a_purification_that_is_killed_outright_starts_clean(
+    nad: "Nad", tiny: Path, victim: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    given, out = tree(victim), tmp_path / "out"
+    line = ("purify", str(victim), "--data", str(tiny), "--clean", "0.5", "--budget", "0", "--out", str(out))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nad", *line, "--method", "finetune:lr=0.01,epochs=1000000,batch=16"],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NAD_CACHE": str(tmp_path_factory.mktemp("cache"))},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 240
+    while not list(tmp_path.glob(".out.*")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(1)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert not out.exists()
+    assert nad(*line, "--method", FAST).code == 0
+    assert (out / "report.html").is_file()
+    assert tree(victim) == given
+
+
 # What comes from a stranger or from one's own hands
 
 

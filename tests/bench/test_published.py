@@ -1,13 +1,16 @@
-"""A result that is committed: made again from the committed network, it is the same."""
+"""Results that are committed: of the code as it is, and the same when they are made again."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import stdev
+from typing import Any
 
 import pytest
 import torch
 
-from nad.bench import Job, read, run_grid
+from nad.bench import Erasure, Job, read, run_grid
+from nad.grids import names
 from nad.results import read_json
 from nad.runtime import Run
 
@@ -42,3 +45,27 @@ def test_a_cell_of_table_1_is_made_again(tmp_path, monkeypatch):
         for metric in ("acc", "asr", "ra"):
             spread = 3 * stdev(committed(seed)["after"][metric] for seed in range(5))
             assert ours["after"][metric] == pytest.approx(theirs["after"][metric], abs=spread), metric
+
+
+def versions(configuration: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The integer version of every method in a configuration, by its place and name."""
+    if isinstance(configuration, dict):
+        if "version" in configuration:
+            yield (*path, configuration["name"]), configuration["version"]
+        for key, value in configuration.items():
+            yield from versions(value, (*path, key))
+
+
+def test_every_committed_cell_is_of_the_methods_as_they_are():
+    """A method whose numbers changed has a higher version; what it gave before has to be made again."""
+    cells = {cell.name: cell for grid in names() for cell in read(grid) if isinstance(cell, Erasure)}
+    found = {name: ROOT / "results" / "erasures" / f"{name}.json" for name in cells}
+    old = {}
+    for name, path in found.items():
+        if path.is_file():
+            now, then = (
+                dict(versions(one)) for one in (cells[name].defense().configuration(), read_json(path)["configuration"])
+            )
+            if changed := [place for place in now.keys() & then.keys() if now[place] != then[place]]:
+                old[name] = changed
+    assert not old

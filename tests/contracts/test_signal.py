@@ -107,6 +107,7 @@ def test_a_dead_tap_found_by_probing_is_dropped_and_reported_and_fewer_than_two_
     notes = method(Dying(live=2), images()).notes
     assert notes["stages"] == ["stage1.1", "stage2.1"]
     assert len(notes["dropped_stages"]) == 1
+    assert len(notes["stages"]) == len(notes["betas"])
     assert notes["dropped_stages"][0].startswith("stage3.1 (spread 0")
     with pytest.raises(NadError, match=r"stage1\.1.*--stages"):
         method(Dying(live=1), images())

@@ -280,6 +280,14 @@ def test_a_known_trigger_is_for_evaluation_only(tmp_path):
     assert "Evaluation only" not in page(tmp_path, EXAMPLE).said
 
 
+def test_the_weight_at_each_stage_is_said(tmp_path):
+    data = example()
+    data["notes"] |= {"stages": ["block1", "block2"], "betas": [1500.0, 0.125]}
+    said = page(tmp_path, data).said
+    assert "beta of the attention at block1 1,500" in said
+    assert "beta of the attention at block2 0.125" in said
+
+
 def test_a_choice_that_nothing_fitted_says_so(tmp_path):
     data = example()
     beta = data["notes"]["beta"]

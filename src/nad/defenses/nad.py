@@ -160,15 +160,16 @@ class NAD(Taught):
             teacher = self.taught(student, images, here) if self.needs_teacher else None
             net = teacher.model if teacher else None
             cast = Cast(model, student, net) if number else self.cast(model, net, images, here)
-            student, history, taps = self.student(cast, images, here)
+            student, history, lesson = self.student(cast, images, here)
         notes: dict[str, Any] = {}
         method = self
         if teacher and teacher.notes and self.rounds == 1:  # what the teacher chose by itself
             method, notes = replace(self, teacher=teacher.method), {"teacher": teacher.notes}
         if teacher and self.teacher_checkpoint:
             notes["teacher_weights"] = weights_fingerprint(teacher.model)
-        if taps:
-            notes |= {"stages": [s.name for s in taps.student], "dropped_stages": list(taps.dropped)}
+        if lesson.taps:
+            stages = [stage.name for stage in lesson.taps.student]
+            notes |= {"stages": stages, "betas": list(lesson.betas), "dropped_stages": list(lesson.taps.dropped)}
         return Outcome(student, method, history, notes)
 
     def cast(self, given: nn.Module, teacher: nn.Module | None, images: ImageSet, run: Run) -> Cast:
@@ -187,16 +188,16 @@ class NAD(Taught):
 
     def student(
         self, cast: Cast, images: ImageSet, run: Run, watch: AfterEpoch | None = None
-    ) -> tuple[nn.Module, list[dict[str, Any]], Taps | None]:
+    ) -> tuple[nn.Module, list[dict[str, Any]], Lesson]:
         """What the student starts as, trained on `images`, with the teacher's attention where there is a teacher."""
         student = working_copy(cast.start)
         lesson = self.lesson(student, cast.teacher, images, run)
         if self.anchor:
             lesson = replace(lesson, anchor=(copy.deepcopy(cast.given), self.anchor))
         if lesson.empty:
-            return student, fit(student, images, self.how(), run, after_epoch=watch, name="fine-tuning"), None
+            return student, fit(student, images, self.how(), run, after_epoch=watch, name="fine-tuning"), lesson
         with lesson.step(student, run) as step:
-            return student, fit(student, images, self.how(), run, step, watch, name="distilling"), lesson.taps
+            return student, fit(student, images, self.how(), run, step, watch, name="distilling"), lesson
 
     def lesson(self, student: nn.Module, teacher: nn.Module | None, images: ImageSet, run: Run) -> Lesson:
         """What the teacher's attention asks of the student; nothing without a teacher."""

@@ -100,10 +100,12 @@ def facts(piece: Piece) -> list[Table]:
     ]
     run = [*_flat(result["run"]), ("seconds", f"{float(result['seconds']):.1f}")]
     trigger = [("trigger, for evaluation only", str(result["attack"]))] if result.get("attack") else []
-    resolved = (result.get("notes") or {}).get("resolved")
+    notes = result.get("notes") or {}
+    weights = zip(notes.get("stages") or (), notes.get("betas") or ())
     ran = [
         ("method, as it fits these pictures", piece.method),
-        *([("method, with its choices made", str(resolved))] if resolved else []),
+        *([("method, with its choices made", str(notes["resolved"]))] if notes.get("resolved") else []),
+        *((f"beta of the attention at {stage}", f"{beta:,.4g}") for stage, beta in weights),
     ]
     made = [
         Table("Files, SHA-256", pair, files),
