@@ -1,6 +1,7 @@
 """Results that are committed: of the code as it is, and the same when they are made again."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import stdev
@@ -69,3 +70,11 @@ def test_every_committed_cell_is_of_the_methods_as_they_are():
             if changed := [place for place in now.keys() & then.keys() if now[place] != then[place]]:
                 old[name] = changed
     assert not old
+
+
+def test_no_result_is_there_twice_and_all_are_small():
+    """Grids that ask for the same call it the same; the folder is data, to be carried along."""
+    results = [read_json(path) for path in (ROOT / "results" / "erasures").glob("*/*.json")]
+    times = Counter(result["notes"]["fingerprint"] for result in results)
+    assert not [fingerprint for fingerprint, count in times.items() if count > 1]
+    assert sum(path.stat().st_size for path in (ROOT / "results").rglob("*") if path.is_file()) < 10 << 20
