@@ -46,8 +46,19 @@ REFERENCES: dict[str, dict[str, tuple[float, float, int]]] = {
         "still backdoored": (0.157, 0.959, 6),
         "erased": (0.166, 0.322, 4),
     },
+    "shift": {
+        "clean, purified": (0.0359, 0.234, 2),
+        "still backdoored": (0.0623, 0.275, 6),
+        "erased": (0.186, 0.228, 4),
+    },
+    "weights": {
+        "clean, purified": (0.00582, 0.138, 2),
+        "still backdoored": (0.0125, 0.132, 6),
+        "erased": (0.109, 0.133, 4),
+    },
 }
-"""Of networks whose truth is known, the lowest and highest value of their most suspicious class: `results/evidence`."""
+"""Of networks whose truth is known, the lowest and highest value of their most suspicious class, of the attention's
+distance at the deepest stage and of the weights': `results/evidence`."""
 
 
 def affordable(look: Look, ground: Ground, seconds: float, networks: int) -> int:

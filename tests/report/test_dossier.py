@@ -280,6 +280,14 @@ def test_a_known_trigger_is_for_evaluation_only(tmp_path):
     assert "Evaluation only" not in page(tmp_path, EXAMPLE).said
 
 
+def test_how_far_networks_of_known_truth_moved_stands_beside(tmp_path):
+    data = example()
+    data["evidence"]["references"] |= {"shift": {"erased": [0.1, 0.25, 4]}, "weights": {"erased": [0.02, 0.3, 1]}}
+    said = page(tmp_path, data).said
+    assert "Of the deepest stage, in networks of our own (WRN-16-1): 4 erased networks 0.1 to 0.25." in said
+    assert "Of all weights together, in networks of our own (WRN-16-1): 1 erased network 0.02 to 0.3." in said
+
+
 def test_the_weight_at_each_stage_is_said(tmp_path):
     data = example()
     data["notes"] |= {"stages": ["block1", "block2"], "betas": [1500.0, 0.125]}

@@ -56,7 +56,8 @@ def test_ranges_are_lowest_and_highest_and_how_many(folder):
         "backdoored": (0.9, 0.9, 1), "erased": (0.2, 0.2, 1), "still backdoored": (0.3, 0.3, 1),
         "clean": (0.1, 0.1, 1), "clean, purified": (0.1, 0.1, 1),
     }  # fmt: skip
-    assert set(found) == {"mask", "anomaly", "share"}
+    assert found["shift"]["erased"] == (0.4, 0.4, 1)
+    assert set(found) == {"mask", "anomaly", "share", "shift", "weights"}
 
 
 def test_the_tables_by_hand(folder):

@@ -62,12 +62,12 @@ def _suspicious(classes: Sequence[dict[str, Any]], when: str) -> dict[str, float
 
 
 def references(found: Iterable[State]) -> dict[str, dict[str, tuple[float, float, int]]]:
-    """Of each measure of a class and each kind of network: lowest and highest value, to three digits, and how many."""
+    """Of each measure and each kind of network: lowest and highest value, to three digits, and how many."""
     ranges: dict[str, dict[str, tuple[float, float, int]]] = {}
     grouped = _grouped(found)
     for kind in KINDS:
         values = grouped.get(kind, {})
-        for key in ("mask", "anomaly", "share"):
+        for key in NAMES:
             if own := values.get(key):
                 ranges.setdefault(key, {})[kind] = (float(f"{min(own):.3g}"), float(f"{max(own):.3g}"), len(own))
     return ranges

@@ -141,17 +141,27 @@ def distances(piece: Piece) -> list[Picture]:
     layers = (piece.evidence.get("weights") or {}).get("layers") or []
     moved = [(str(one["layer"]), value) for one in layers if (value := number(one["relative"])) is not None]
     farthest = sorted(moved, key=lambda pair: -pair[1])
-    plots = []
+    ranges, plots = piece.evidence.get("references") or {}, []
     if stages:
-        plots.append(_bars(stages, "Attention, distance before to after", "distance of the normalised maps", ""))
+        note = _ranges("the deepest stage", ranges.get("shift") or {})
+        plots.append(_bars(stages, "Attention, distance before to after", "distance of the normalised maps", note))
     if moved:
         note = (
             f"The {MOST} that moved most, of {len(moved):,}."
             if len(moved) > MOST
             else "Those that moved most come first."
         )
+        note = f"{note} {_ranges('all weights together', ranges.get('weights') or {})}".strip()
         plots.append(_bars(farthest, "Weights, distance moved", "distance, relative to the layer's norm", note))
     return plots
+
+
+def _ranges(what: str, ranges: dict[str, tuple[float, float, int]]) -> str:
+    """How far networks went of which the truth is known."""
+    kinds = [
+        f"{several(n, f'{kind} network')} {plain(low)} to {plain(high)}" for kind, (low, high, n) in ranges.items()
+    ]
+    return f"Of {what}, in networks of our own (WRN-16-1): {listed(kinds)}." if kinds else ""
 
 
 def _span(sizes: list[int]) -> str:
