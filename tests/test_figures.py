@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nad import grids
-from nad.figures import FIGURES, GRID, SHOWN
+from nad.figures import FIGURES, GRID, SHOWN, SIX
 from nad.models.create import create
 from nad.pictures import _grown, _tiled, channel_figure, operator_figure
 from nad.runtime import Run
@@ -71,3 +71,31 @@ def test_the_command_draws_and_replaces_nothing_unasked(nad: "Nad", data: Path, 
     assert wrong.code == 2
     assert "there is no picture 'figure4'; did you mean figure14" in wrong.err
     assert len(FIGURES) == 5
+
+
+@pytest.mark.parametrize("figure", ["figure3", "figure6", "figure11", "figure12"])
+def test_the_pictures_of_networks_are_drawn_from_the_zoo(
+    nad: "Nad", victim: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: str
+) -> None:
+    """Every network is the same small victim here, and every eraser a short fine-tuning."""
+    names = [f"{attack}-{'gtsrb' if attack == 'refool' else 'cifar10'}-paper" for attack in SIX]
+    for name in names:
+        shutil.copytree(victim, tmp_path / "zoo" / name)
+    shutil.copytree(tiny, tmp_path / "data" / "tiny")
+    monkeypatch.setenv("NAD_ZOO", str(tmp_path / "zoo"))
+    monkeypatch.setenv("NAD_CACHE", str(tmp_path / "cache"))
+    short = [
+        grids.Planned(label=label, victim=name, method="finetune:lr=0.01,epochs=1,batch=8", seed=0)
+        for name in names
+        for label in SHOWN.values()
+        if label
+    ]
+    monkeypatch.setattr("nad.figures.grids.planned", lambda grid: short)
+    ran = nad("draw", figure, "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    drawn = {"figure3": ["figure3-badnets", "figure3-cl"], "figure6": sorted(f"figure6-{attack}" for attack in SIX)}
+    assert [p.stem for p in sorted((tmp_path / "out").iterdir())] == drawn.get(figure, [figure])
+    for picture in (tmp_path / "out").iterdir():
+        assert matplotlib.image.imread(picture).std() > 0.05
+    kept = list((tmp_path / "cache").glob("purified/*/record.json"))
+    assert len(kept) == (0 if figure == "figure6" else 1), "networks that are purified the same way are made once"
