@@ -705,6 +705,18 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
         "choosing lr: 0 of 5, 0.1, part 1 of 5",
         "choosing lr: 0 of 5, 0.1, part 1 of 5; training: 3 of 1,000",
     ]
+    ticks = iter(range(0, 1000, 60))
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(ticks)))
+    with console.progress(quiet=True) as report:
+        for done in (10, 20, 40, 40):
+            report("training", done, 100, "")
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 10 of 100",
+        "training: 20 of 100, about 8 min left",
+        "training: 40 of 100, about 4 min left",
+        "training: 40 of 100, about 6 min left",
+    ]
+    monkeypatch.undo()
     monkeypatch.setattr(console, "EVERY", 60)
     with console.progress(quiet=True) as report:
         report("training", 2, 1000, "")

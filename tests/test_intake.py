@@ -61,6 +61,12 @@ def test_all_is_well():
     assert found.flips
 
 
+def test_a_long_look_is_shown():
+    told = []
+    intake(Reads(colour), coloured(), replace(RUN, progress=lambda *what: told.append(what)))
+    assert [(done, total) for _, done, total, _ in told] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
 def test_a_wrong_order_of_channels():
     found = intake(Reads(lambda x: colour(x.flip(1))), coloured(), RUN)
     assert found.accuracy == (100, 300)

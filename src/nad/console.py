@@ -73,16 +73,22 @@ def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
     )
     tasks: dict[str, TaskID] = {}
     under_way: dict[str, str] = {}
+    begun: dict[str, tuple[float, int]] = {}
     spoken = time.monotonic()
 
     def tell(what: str, done: int, total: int, note: str) -> None:
         nonlocal spoken
-        under_way[what] = f"{what}: {done:,} of {total:,}{f', {note}' if note else ''}"
-        if time.monotonic() - spoken >= EVERY:
-            spoken = time.monotonic()
+        now = time.monotonic()
+        then, first = begun.setdefault(what, (now, done))
+        parts = [f"{what}: {done:,} of {total:,}", note]
+        if first < done < total:
+            parts.append(f"about {runtime.in_words((now - then) * (total - done) / (done - first))} left")
+        under_way[what] = ", ".join(filter(None, parts))
+        if now - spoken >= EVERY:
+            spoken = now
             say("; ".join(under_way.values()))
         if done >= total:
-            del under_way[what]
+            del under_way[what], begun[what]
 
     def report(what: str, done: int, total: int, note: str) -> None:
         if what in tasks and bars.tasks[tasks[what]].finished and done < total:

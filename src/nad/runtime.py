@@ -115,6 +115,14 @@ class Run:
         return {"seed": self.seed, "device": self.torch_device.type, "precision": self.resolved_precision}
 
 
+def in_words(seconds: float) -> str:
+    """Such as `3 h 20 min`."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
 def keep_memory() -> None:
     """Let glibc keep freed memory for the process: nothing where the C library is another.
 

@@ -12,11 +12,11 @@ import pytest
 
 from nad.bench import Cell, Erasure, Job, read, run_grid
 from nad.bench import runner as runner_module
-from nad.bench.estimates import Estimates, in_words
+from nad.bench.estimates import Estimates
 from nad.bench.runner import Status, in_processes
 from nad.errors import NadError
 from nad.results import read_json, write_json
-from nad.runtime import Run
+from nad.runtime import Run, in_words
 
 RUN = Run(device="cpu", precision="fp32")
 

@@ -10,6 +10,7 @@ from nad.bench.cell import Cell
 from nad.bench.runner import Status
 from nad.errors import NadError
 from nad.results import read_json
+from nad.runtime import in_words
 
 
 class Estimates:
@@ -52,11 +53,3 @@ class Estimates:
             if known or not seconds
             else "how long that takes is known once one is made"
         )
-
-
-def in_words(seconds: float) -> str:
-    """Such as `3 h 20 min`."""
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

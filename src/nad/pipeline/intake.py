@@ -83,10 +83,14 @@ def intake(model: nn.Module, images: ImageSet, run: Run, own: bool = False, repo
         own: whether the labels are the network's own answers, of which nothing is learned of how it reads pictures.
     """
     labels = images.labels.cpu()
+    run.progress("looking at the pictures", 0, 3, "as they are")
     answers = predictions(model, images, run)
     right = answers == labels
+    run.progress("looking at the pictures", 1, 3, "mirrored")
     mirrored = predictions(_Read(model, axis=3), images, run) == labels
+    run.progress("looking at the pictures", 2, 3, "read otherwise")
     tried = [] if own else list(alternatives(model, images, run))
+    run.progress("looking at the pictures", 3, 3, "")
     read = [] if own else _accuracy(right, tried, answers, images)
     found = [*read, *_amount(images), *_same(images, reported)]
     whole = Intake(_hits(right), _hits(mirrored), tuple(images.counts()), tuple(found), tuple(tried))
