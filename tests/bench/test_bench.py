@@ -284,6 +284,15 @@ def test_a_grid_like_another_has_its_methods_on_other_victims():
     ]
 
 
+def test_a_grid_with_two_methods_of_one_name_is_like_nothing(tmp_path):
+    first = '[[method]]\nname = "a-{x}"\nmethod = "clp"\nvictims = ["badnets-cifar10"]\nseeds = [0]\nx = 1\n'
+    (tmp_path / "base.toml").write_text(first + first.replace("x = 1", "x = 2"))
+    assert len(planned(str(tmp_path / "base.toml"))) == 2
+    (tmp_path / "more.toml").write_text(f'like = "{tmp_path / "base.toml"}"\n')
+    with pytest.raises(NadError, match="two methods have one name; give each its own"):
+        planned(str(tmp_path / "more.toml"))
+
+
 def test_what_is_picked_may_be_changed(tmp_path):
     def planned_of(pick: str) -> dict[str, list[int]]:
         file = tmp_path / "grid.toml"

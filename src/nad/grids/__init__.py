@@ -121,6 +121,8 @@ def content(name: str, liked_by: tuple[str, ...] = ()) -> dict[str, Any]:
         raise NadError(f"grid {printable(name)}: is like {printable(found['like'])}, which is like it")
     base = content(found["like"], (*liked_by, name))
     methods = {entry.get("name", ""): entry for entry in base.get("method", ())}
+    if len(methods) < len(base.get("method", ())):
+        raise NadError(f"grid {printable(found['like'])}: two methods have one name; give each its own")
     picked = [one if isinstance(one, dict) else {"name": one} for one in found.get("pick", list(methods))]
     for wanted in (one.get("name", "") for one in picked):
         if wanted not in methods:
