@@ -29,7 +29,7 @@ class Ran:
     @property
     def said(self) -> str:
         """Standard error without what was found before anything was touched."""
-        found = ("good: ", "note: ", "warning: ")
+        found = ("good: ", "note: ", "warning: ", "pixels are ")
         return "".join(line for line in self.err.splitlines(keepends=True) if not line.startswith(found))
 
     @property

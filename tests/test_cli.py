@@ -487,7 +487,7 @@ def test_the_precision_that_is_asked_for_is_taken_and_stored(
     ran = nad("evaluate", victim, "--data", tiny, *how, "--json")
     assert ran.json["run"] == {"seed": 5, "device": "cpu", "precision": precision}
     assert ran.err == ""
-    assert nad("evaluate", victim, "--data", tiny, *how).err == f"computed on cpu in {precision}, seed 5\n"
+    assert nad("evaluate", victim, "--data", tiny, *how).said == f"computed on cpu in {precision}, seed 5\n"
 
 
 def test_no_file_names_a_path_of_this_machine(
@@ -603,7 +603,7 @@ def test_a_nested_method_from_a_shell(several: "tuple[Path, Ran]", tiny: Path, v
     )
     ran = process("/bin/sh", "-c", line, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    assert all(line.startswith(("good: ", "warning: ", "note: ")) for line in ran.stderr.splitlines())
+    assert all(line.startswith(("good: ", "warning: ", "note: ", "pixels ")) for line in ran.stderr.splitlines())
     result = json.loads(ran.stdout)  # fails if there is anything else on standard output
     assert result["configuration"]["teacher"]["lr"] == 0.1
     assert result == read(tmp_path / "out" / "result.json")
