@@ -632,6 +632,13 @@ def test_a_failure_leaves_no_new_parent_folder(refused: Refused) -> None:
 # Interrupted
 
 
+TWO = ("--method", FAST, "--method", "scratch:epochs=1,batch=16")
+
+
+def interrupted(*given: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("where", ["training", "writing", "second method"])
 @pytest.mark.parametrize("before", [False, True])
 def test_an_interruption_leaves_nothing(
@@ -648,9 +655,6 @@ def test_an_interruption_leaves_nothing(
         shutil.copytree(victim, tmp_path / "out")
     there = tree(tmp_path), tree(victim)
 
-    def interrupted(*given: object) -> None:
-        raise KeyboardInterrupt
-
     target, name = {
         "training": (DEFENSES["finetune"], "erase"),
         "writing": (made, "write_history"),
@@ -658,8 +662,7 @@ def test_an_interruption_leaves_nothing(
     }[where]
     monkeypatch.setattr(target, name, interrupted)
     monkeypatch.setenv("NAD_CACHE", str(tmp_path_factory.mktemp("cache")))
-    methods = ("--method", FAST, "--method", "scratch:epochs=1,batch=16")
-    ran = nad("purify", victim, "--data", tiny, "--clean", 0.5, *methods, "--out", tmp_path / "out", "--overwrite")
+    ran = nad("purify", victim, "--data", tiny, "--clean", 0.5, *TWO, "--out", tmp_path / "out", "--overwrite")
     assert (ran.code, ran.out, ran.said) == (130, "", "nad: stopped; nothing unfinished was written\n")
     assert (tree(tmp_path), tree(victim)) == there
 
@@ -673,19 +676,15 @@ def test_the_same_command_goes_on_from_what_was_finished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def purify(name: str) -> "Ran":
-        methods = ("--method", FAST, "--method", "scratch:epochs=1,batch=16")
-        return nad("purify", victim, "--data", tiny, "--clean", 0.5, *methods, "--out", tmp_path / name)
+        return nad("purify", victim, "--data", tiny, "--clean", 0.5, *TWO, "--out", tmp_path / name)
 
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("NAD_CACHE", str(cache))
     finetune, scratch = DEFENSES["finetune"].erase, DEFENSES["scratch"].erase
     begun: list[str] = []
 
-    def stopped(*given: object) -> None:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(DEFENSES["finetune"], "erase", lambda *given: begun.append("finetune") or finetune(*given))
-    monkeypatch.setattr(DEFENSES["scratch"], "erase", stopped)
+    monkeypatch.setattr(DEFENSES["scratch"], "erase", interrupted)
     assert purify("out").code == 130
     monkeypatch.setattr(DEFENSES["scratch"], "erase", scratch)
     assert purify("out").code == 0
