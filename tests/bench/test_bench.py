@@ -356,7 +356,7 @@ def test_a_changed_recipe_or_trigger_makes_an_eraser_new(zoo, monkeypatch):
         assert ERASURE.fingerprint(D, RUN) == first
     with monkeypatch.context() as patch:
         patch.setattr("nad.defenses.judged.MAX_DROP", 0.5)
-        assert ERASURE.fingerprint(D, RUN) != first
+        assert ERASURE.fingerprint(D, RUN) == first, "nothing is left to a choice"
     with monkeypatch.context() as patch:
         patch.setitem(RECIPES, "reference", replace(RECIPES["reference"], epochs=99))
         assert ERASURE.fingerprint(D, RUN) == first, "a recipe that is not used"
@@ -380,6 +380,60 @@ def test_a_changed_recipe_or_trigger_makes_an_eraser_new(zoo, monkeypatch):
 def test_a_teacher_is_what_it_was_but_for_the_flips(method, used):
     defense = replace(ERASURE, method=method, flips=False).defense()
     assert defense == DEFENSES.create(used), str(defense)
+
+
+@pytest.mark.parametrize(
+    ("method", "chooses"),
+    [
+        ("finetune:lr=0.1", False),
+        ("finetune", True),
+        ("finetune:lr=0.1,stop=early", True),
+        ("scratch", False),
+        ("fine-pruning:ratio=0.5,lr=0.1", False),
+        ("fine-pruning:ratio=0.5,tune=false", False),
+        ("fine-pruning:lr=0.1", True),
+        ("fst", False),
+        ("fst:alpha=auto", True),
+        ("mcr:t=0.3", False),
+        ("mcr", True),
+        ("anp:ratio=0.1", False),
+        ("anp:ratio=0.1,max_drop=0.02", True),
+        ("rnp", True),
+        ("nad:lr=0.02,strength=1,teacher=(finetune:lr=0.1)", False),
+        ("nad:lr=0.02,strength=1,recipe=paper", False),
+        ("nad:lr=0.02,beta=0", False),
+        ("nad:lr=0.02,beta=auto,teacher=given", True),
+        ("kd:lr=0.02,teacher=(finetune:lr=0.1)", False),
+        ("kd", True),
+        ("nad-sau", True),
+        ("nad-sau:fallback=none", False),
+    ],
+)
+def test_how_choices_are_judged_matters_where_one_is_made(method, chooses, zoo, monkeypatch):
+    cell = replace(ERASURE, method=method)
+    first = cell.fingerprint(D, RUN)
+    held_out = method + (",hold_out=0.3" if ":" in method else ":hold_out=0.3")
+    assert (replace(cell, method=held_out).fingerprint(D, RUN) != first) == chooses
+    if "max_drop" not in method:
+        monkeypatch.setattr("nad.defenses.judged.MAX_DROP", 0.5)
+        assert (cell.fingerprint(D, RUN) != first) == chooses
+
+
+def test_a_teacher_matters_where_there_is_one(zoo):
+    def fingerprint(method):
+        return replace(ERASURE, method=method).fingerprint(D, RUN)
+
+    control = "nad:lr=0.02,beta=0,{}teacher=(finetune:lr={}),loss={}"
+    assert fingerprint(control.format("", 0.1, "sq")) == fingerprint(control.format("", 0.2, "mse"))
+    begun = "start=teacher,"
+    assert fingerprint(control.format(begun, 0.1, "sq")) != fingerprint(control.format(begun, 0.2, "sq"))
+    taught = control.replace("beta=0", "strength=1")
+    assert fingerprint(taught.format("", 0.1, "sq")) != fingerprint(taught.format("", 0.1, "mse"))
+    chosen = taught.format("", "auto", "sq")
+    assert fingerprint(chosen) == fingerprint(f"{chosen},hold_out=0.3"), "the teacher has its own"
+    assert fingerprint(chosen) != fingerprint(f"{chosen},max_drop=0.3"), "which it takes from its student"
+    inherited = "nad:lr=0.02,strength=1,epochs={},teacher=(finetune:lr=0.1{})"
+    assert fingerprint(inherited.format(5, "")) == fingerprint(inherited.format(5, ",epochs=5"))
 
 
 def test_a_damaged_network_is_noticed_and_made_again(zoo, data):

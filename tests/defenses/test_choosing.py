@@ -5,6 +5,7 @@ import torch
 
 from nad.data.images import ImageSet
 from nad.defenses.choosing import early_stop, folds, means, most_aggressive, over, shortfall
+from nad.defenses.scratch import Scratch
 from nad.errors import DivergedError, NadError
 from nad.runtime import Run
 
@@ -200,3 +201,8 @@ def test_no_fold_is_empty_and_none_takes_all_of_a_class():
     assert [len(fold.held) for fold in parts] == [2, 2, 2, 1, 1]
     assert all(min(fold.kept.counts()) > 0 for fold in parts)
     assert len(folds(images(43).subset(torch.tensor([0, 4, 1])), 0.2, Run())) == 2, "no more than can be held out"
+
+
+def test_a_choice_that_no_record_would_show_is_refused():
+    with pytest.raises(AssertionError, match="makes a choice that its `judges` denies"):
+        Scratch().held_out(images(20), Run())

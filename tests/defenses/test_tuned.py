@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from nad.data.images import ImageSet
 from nad.defenses import DEFENSES, mesa
-from nad.defenses.choosing import right
+from nad.defenses.choosing import folds, right
 from nad.defenses.finetune import RATES
 from nad.errors import NadError
 from nad.models.create import create
@@ -195,7 +195,7 @@ def test_a_rate_is_judged_against_the_given_network_or_the_mildest_training(
     mildest = method.split(":")[0].replace("mixup", "finetune")
     assert (RATES[0], mildest) in fitted
     control = DEFENSES.create(f"{mildest}:lr={RATES[0]},{how}")
-    (fold,) = control.held_out(images, RUN)
+    (fold,) = folds(images, control.hold_out, RUN, control.folds)
     net = control(model, fold.kept, RUN).model
     assert note["control_accuracy"] == right(net, [fold.held], RUN).double().mean().item()
     assert note["reference_accuracy"] == min(note["given_accuracy"], note["control_accuracy"])

@@ -48,6 +48,10 @@ class FinePruning(Finetune):
     def decides(self) -> bool:
         return super().decides and self.tune
 
+    @property
+    def judges(self) -> bool:
+        return super().judges or self.ratio == "auto"
+
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         method, notes = self, {}
         if self.ratio == "auto":

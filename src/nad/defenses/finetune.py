@@ -43,6 +43,10 @@ class Tuned(Trained):
         return self.chooses_lr
 
     @property
+    def judges(self) -> bool:
+        return self.decides or self.stop == "early"
+
+    @property
     def mildest(self) -> "Tuned":
         """Training that does as little as training can: what it forgets is not held against a choice."""
         return Finetune(lr=RATES[0]).inheriting(self)

@@ -11,6 +11,7 @@ from nad.registry import option
 from nad.runtime import Run
 
 MAX_DROP = 0.08  # chosen on development victims, see docs/main-job.md
+JUDGING = ("max_drop", "hold_out", "folds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,21 @@ class Judged(Defense):
     def allowed_drop(self) -> float:
         return MAX_DROP if self.max_drop is None else self.max_drop
 
+    @property
+    def judges(self) -> bool:
+        """Whether anything is left to a choice on held-out images; where all is given, how they judge means nothing."""
+        return True
+
     def configuration(self) -> dict[str, Any]:
-        """With the drop that is allowed, also where it is the usual one."""
-        return super().configuration() | {"max_drop": self.allowed_drop}
+        """With the drop that is allowed, also where it is the usual one; where nothing is judged, without all that."""
+        own = super().configuration()
+        if self.judges:
+            return own | {"max_drop": self.allowed_drop}
+        return {key: value for key, value in own.items() if key not in JUDGING}
 
     def held_out(self, images: ImageSet, run: Run) -> list[Fold]:
         """The folds this method's choices are made on."""
+        assert self.judges, f"{self.spec_name} makes a choice that its `judges` denies, so that no record would show it"
         return folds(images, self.hold_out, run, self.folds)
 
 

@@ -54,12 +54,9 @@ class Masked(Judged):
     def augmentation(self) -> tuple[str, ...]:
         return ("crop", "flip") if self.augment is None else self.augment
 
-    def configuration(self) -> dict[str, Any]:
-        """Without the usual drop where a ratio is given, which is then pruned as it is."""
-        own = super().configuration()
-        if self.ratio != "auto" and self.max_drop is None:
-            del own["max_drop"]
-        return own
+    @property
+    def judges(self) -> bool:
+        return self.ratio == "auto" or self.max_drop is not None
 
     def masks(self, model: nn.Module, images: ImageSet, run: Run) -> Masks:
         """The masks by the name of the scale they belong to; may change `model`."""

@@ -57,6 +57,10 @@ class MCR(Trained):
         if self.lr == "auto":
             raise NadError("mcr chooses t and not its learning rate; give lr=0.1, say")
 
+    @property
+    def judges(self) -> bool:
+        return self.t == "auto"
+
     def how(self) -> Recipe:
         return adjusted(super().how(), weight_decay=0.0, nesterov=False)
 

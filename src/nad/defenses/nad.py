@@ -20,6 +20,7 @@ from nad.runtime import Run
 from nad.training import AfterEpoch, fit
 
 Beta = tuple[float, ...]
+TEACHING = ("teacher", "teacher_checkpoint", "teacher_model", "loss", "attention", "p", "stages")
 MULTIPLIERS = tuple(2.0**k for k in range(-2, 7))  # of the base betas, from gentle to aggressive
 
 
@@ -96,6 +97,15 @@ class NAD(Taught):
     @property
     def needs_teacher(self) -> bool:
         return self.distils or self.start == "teacher"
+
+    @property
+    def judges(self) -> bool:
+        return super().judges or self.chooses_beta or self.stop == "early"
+
+    def configuration(self) -> dict[str, Any]:
+        """Without what only a teacher would use where there is none."""
+        own = super().configuration()
+        return own if self.needs_teacher else {key: value for key, value in own.items() if key not in TEACHING}
 
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         self.enough(images)

@@ -49,6 +49,10 @@ class NADSAU(NAD):
     schedule: Schedule | None = option("cosine", "how the learning rate falls")
     rho: float | None = option(1.0, "radius of adaptive sharpness-aware steps, which cost two each; none is plain")
 
+    @property
+    def judges(self) -> bool:
+        return super().judges or self.fallback is not None
+
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         if self.fallback is None or self.teacher_checkpoint or self.teacher == "given":
             return super().settled(model, images, run)

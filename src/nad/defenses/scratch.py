@@ -35,6 +35,10 @@ class Scratch(Trained):
         if self.lr == "auto":
             raise NadError("scratch chooses no learning rate; give lr=0.1, say")
 
+    @property
+    def judges(self) -> bool:
+        return False
+
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         self.enough(images)
         return self, {}

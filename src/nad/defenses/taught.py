@@ -1,7 +1,7 @@
 """Students and where their teachers come from."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 
@@ -17,6 +17,7 @@ from nad.models.checkpoints import load
 from nad.registry import option
 from nad.runtime import Run
 
+Method = TypeVar("Method", bound=Defense)
 GENTLE = 0.01  # the student's learning rate beside a teacher that has none
 
 
@@ -37,6 +38,11 @@ class Taught(Sharpened):
         super().__post_init__()
         if self.teacher_model and not (self.teacher_checkpoint or isinstance(self.teacher, Scratch)):
             raise NadError(f"{self.spec_name}: teacher_model needs teacher_checkpoint=FILE or teacher=scratch")
+
+    def configuration(self) -> dict[str, Any]:
+        """With what the teacher takes from its student said."""
+        resolved = as_run(self)
+        return super().configuration() if resolved == self else resolved.configuration()
 
     def taught(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         """The teacher, made from `model` and `images` or loaded."""
@@ -70,7 +76,7 @@ class Taught(Sharpened):
         return teacher
 
 
-def as_run(method: Defense) -> Defense:
+def as_run(method: Method) -> Method:
     """`method` with what every teacher in it takes from its student said, so that a record is of what ran."""
     if isinstance(method, Taught) and isinstance(method.teacher, Trained):
         method = replace(method, teacher=method.teacher.inheriting(method))

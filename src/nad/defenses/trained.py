@@ -43,6 +43,10 @@ class Trained(Judged):
     def chooses_lr(self) -> bool:
         return self.lr == "auto" or (self.lr is None and self.recommended)
 
+    @property
+    def judges(self) -> bool:
+        return self.chooses_lr
+
     def how(self) -> Recipe:
         """The recipe with this method's own settings in it."""
         return adjusted(
