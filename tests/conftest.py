@@ -79,6 +79,12 @@ def nad() -> Nad:
     return command
 
 
+@pytest.fixture
+def brief_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patches are sought in every report, for seconds each: briefly, where a test is about something else."""
+    monkeypatch.setattr("nad.evidence.EPOCHS", 2)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.npz (256 images) and test.npz (80) of 4 classes at 16x16 pixels."""

@@ -27,6 +27,8 @@ from nad.keeping import until_done
 from nad.models import create
 from nad.pipeline import made
 
+pytestmark = pytest.mark.usefixtures("brief_evidence")
+
 if TYPE_CHECKING:
     from conftest import Nad, Ran
 

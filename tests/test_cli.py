@@ -36,6 +36,7 @@ ATTACK = "badnets:target=1"
 FAST = "finetune:lr=0.1,epochs=1,batch=32"
 NESTED = "nad:teacher=(finetune:lr=0.1),lr=0.01,beta=1"
 BRIEF = NESTED + ",epochs=1,batch=32"
+pytestmark = pytest.mark.usefixtures("brief_evidence")
 OWN = """
 from torch import nn
 

@@ -18,6 +18,8 @@ from nad.models.checkpoints import save
 from nad.models.create import create
 from nad.runtime import Run
 
+pytestmark = pytest.mark.usefixtures("brief_evidence")
+
 if TYPE_CHECKING:
     from conftest import Nad
 

@@ -16,6 +16,8 @@ from nad.data import decoding
 from nad.extras import torchvision
 from nad.models.create import create, function_in
 
+pytestmark = pytest.mark.usefixtures("brief_evidence")
+
 FAST = ("--method", "finetune:epochs=1,lr=0.01,batch=16")
 BOTH = (*FAST, "--method", "nad:teacher=(finetune:epochs=1,lr=0.01,batch=16),beta=1,epochs=1,lr=0.01,batch=16")
 CLASSES = ("go", "left", "right", "stop")

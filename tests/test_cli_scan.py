@@ -15,6 +15,8 @@ from nad.inversion import Ground
 from nad.pipeline import suspecting
 from nad.results import read_json
 
+pytestmark = pytest.mark.usefixtures("brief_evidence")
+
 ZOO = Path(__file__).parent.parent / "zoo"
 BOTH = [("badnets-signs", 10, "Likely backdoored into “stop”"), ("clean-signs", 11, "Undecided.")]
 

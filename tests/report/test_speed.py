@@ -25,5 +25,18 @@ def test_methods_come_quickest_first_and_inversions_say_how_far_they_are_apart(t
         speed.inversion(file)
 
 
-def test_what_was_not_measured_says_so(tmp_path):
-    assert speed.methods(tmp_path / "none.json") == speed.inversion(tmp_path / "none.json") == "not measured yet\n"
+def test_the_engine_is_what_is_around_its_cells(tmp_path):
+    file = tmp_path / "engine.json"
+    one = {"cells": 9, "in_cells": 100.0, "whole": 101.0, "expanding": 0.5, "busy": 0.9}
+    two = {"cells": 9, "in_cells": 160.0, "whole": 90.9, "expanding": 0.5, "busy": 0.97}
+    rounds = [{"1": one, "2": two}, {"1": one | {"whole": 100.2}, "2": two}, {"1": one | {"whole": 100.5}, "2": two}]
+    write_json(file, {"rounds": rounds})
+    assert speed.engine(file).splitlines()[2:] == [
+        "| 1 | 9 | 1.00 (0.70 to 1.50) | 90 | 1.00 |",
+        "| 2 | 9 |  | 97 | 0.90 (0.90 to 0.91) |",
+    ]
+
+
+@pytest.mark.parametrize("draw", [speed.methods, speed.inversion, speed.engine])
+def test_what_was_not_measured_says_so(draw, tmp_path):
+    assert draw(tmp_path / "none.json") == "not measured yet\n"

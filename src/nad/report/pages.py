@@ -68,6 +68,7 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "evidence told apart": lambda store: evidence.separation(store.results / "evidence"),
     "speed": lambda store: speed.methods(store.results / "speed-defenses.json"),
     "speed inversion": lambda store: speed.inversion(store.results / "speed-defenses.json"),
+    "engine": lambda store: speed.engine(store.results / "engine.json"),
     "strangers": lambda store: strangers(store.results / "strangers"),
     "scan roc": lambda store: scans.roc(store.results / "scans"),
     "all-to-all": lambda store: networks.by_class(store.zoo / "all-to-all-cifar10"),
