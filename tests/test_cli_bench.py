@@ -288,3 +288,21 @@ def test_cells_that_are_made_again_are_missing_and_estimated(
     ran = nad("bench", *where, *only, "--dry-run", "--overwrite")
     assert ran.out.count(": missing") == 2
     assert "2 of 2 are missing; about " in ran.out, "as long as they took with the other settings"
+
+
+def test_a_cluster_is_started_for_the_run_and_its_absence_told(
+    nad: "Nad", where: tuple[str, ...], tmp_path: Path
+) -> None:
+    ray = pytest.importorskip("ray")
+    ran = nad("bench", *where, "--ray", "auto")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--ray auto: " in ran.said
+    assert ran.said.endswith("expected the address of a running cluster, auto or local\n")
+    ran = nad("bench", *where, "--seeds", 1, "--ray", "local")
+    assert ran.code == 0, ran.err
+    assert ran.out.count(": made") == 5, "two networks, and three erasers on one of them"
+    assert not ray.is_initialized(), "what was started for the run ends with it"
+    alone = numbers(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    assert nad("bench", *where, "--seeds", 1).code == 0
+    assert numbers(tmp_path / "out") == alone
