@@ -42,10 +42,8 @@ def engine(file: Path) -> str:
         runs = [one[jobs] for one in rounds]
         around = [100 * ((run["expanding"] + run["whole"]) / run["in_cells"] - 1) for run in runs]
         times = [one[jobs]["whole"] / one["1"]["whole"] for one in rounds]
-        lines.append(
-            [jobs, f"{runs[0]['cells']}", _spread(around, 2) if jobs == "1" else ""]
-            + [_spread([100 * run["busy"] for run in runs], 0), _spread(times, 2)]
-        )
+        busy = _spread([100 * run["busy"] for run in runs], 0)
+        lines.append([jobs, str(runs[0]["cells"]), _spread(around, 2) if jobs == "1" else "", busy, _spread(times, 2)])
     heads = (
         "cells at a time",
         "cells",
