@@ -33,7 +33,7 @@ def main() -> None:
     given = parser.parse_args()
     keep_memory()
     rounds = [{str(jobs): measured(given, jobs) for jobs in (1, 2)} for _ in range(given.rounds)]
-    write_json(given.out, {"rounds": rounds, "cores": os.cpu_count(), "versions": versions(Run())})
+    write_json(given.out, {"rounds": rounds, "cores": os.cpu_count(), "versions": versions()})
 
 
 def measured(given: argparse.Namespace, jobs: int) -> dict[str, Any]:
