@@ -21,7 +21,7 @@ from nad import grids
 from nad.errors import NadError, printable
 from nad.registry import close
 from nad.report import erasing, evidence, networks, scans, speed
-from nad.report.cells import EXTRA, METRICS, cells, of_plans
+from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
 from nad.report.detection import flagged
 from nad.report.imperfect import imperfect, self_labelled
@@ -87,10 +87,10 @@ def drawn(name: str, store: Store) -> str:
     if grid not in grids.names():
         raise NadError(f"there is no table {printable(name)!r}{close(grid, [*TABLES, *grids.names()])}")
     plans, how, found = grids.planned(grid), grids.layout(grid), store.erasures
-    lacking = len({plan.name for plan in plans} - set(of_plans(plans, found)["cell"]))
+    made = table(plans, found, next(iter(METRICS)) if what in ("plot", "compared", "chosen", "summary") else what, how)
     none = (
-        f"not measured yet; `nad bench {grid}` makes the {lacking} results that are missing\n"
-        if lacking
+        f"not measured yet; `nad bench {grid}` makes the {made.missing} results that are missing\n"
+        if made.missing
         else UNMEASURED
     )
     if what == "plot":
@@ -104,7 +104,6 @@ def drawn(name: str, store: Store) -> str:
             case _:
                 heads, lines = summary(outlines(plans, found, how))
         return grid_of(heads, lines) if lines else none
-    made = table(plans, found, what, how)
     if not made.columns:
         return none
     rest = f"\nResults missing: {made.missing}; `nad bench {grid}` makes them.\n" if made.missing else ""
