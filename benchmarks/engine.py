@@ -1,6 +1,6 @@
 """What the engine adds to the time of its cells, and how busy it keeps the cores, into results/engine.json.
 
-    python benchmarks/engine.py --data DIR [--grid defenses] [--only '*-cifar10/finetune-0.1-*'] [--rounds 3]
+    python benchmarks/engine.py --data DIR [--grid defenses] [--only 'b*-cifar10/finetune-0.1-[0-2]'] [--rounds 2]
 
 Makes the cells in a new folder, without purified networks from before, one at a time and two at a time. What is around
 the cells (expanding, fingerprinting, claiming, waiting, writing) is the whole time less theirs; decoding the images,
@@ -27,13 +27,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--grid", default="defenses")
-    parser.add_argument("--only", default="*-cifar10/finetune-0.1-*")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="b*-cifar10/finetune-0.1-[0-2]")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("results/engine.json"))
     given = parser.parse_args()
     keep_memory()
-    rounds = [{str(jobs): measured(given, jobs) for jobs in (1, 2)} for _ in range(given.rounds)]
-    write_json(given.out, {"rounds": rounds, "cores": os.cpu_count(), "versions": versions()})
+    rounds = []
+    for _ in range(given.rounds):
+        rounds.append({str(jobs): measured(given, jobs) for jobs in (1, 2)})
+        write_json(given.out, {"rounds": rounds, "cores": os.cpu_count(), "versions": versions()})
 
 
 def measured(given: argparse.Namespace, jobs: int) -> dict[str, Any]:
