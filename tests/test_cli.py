@@ -283,8 +283,8 @@ def test_how_much_accuracy_may_be_lost_is_said_once_for_all(purify: "Nad", tmp_p
     methods = ("--method", "finetune:lr=0.1,epochs=1,batch=32,max_drop=0.3", "--max-drop", 0.02, "--budget", 0)
     ran = purify(tmp_path / "out", *methods, method=BRIEF)
     nad, finetune = read(tmp_path / "out" / "result.json")
-    assert finetune["configuration"]["max_drop"] == 0.3, "what a method says itself counts"
-    assert nad["configuration"]["max_drop"] == nad["configuration"]["teacher"]["max_drop"] == 0.02
+    assert "max_drop=0.3" in finetune["method"], "what a method says itself counts"
+    assert nad["method"].count("max_drop=0.02") == 2, "the teacher's too"
     assert nad["comparison"] == finetune["comparison"]
     assert not nad["comparison"]["marked"]
     assert nad["comparison"]["why"] in " ".join(ran.out.split())
