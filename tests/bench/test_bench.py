@@ -407,6 +407,7 @@ def test_a_teacher_is_what_it_was_but_for_the_flips(method, used):
         ("kd", True),
         ("nad-sau", True),
         ("nad-sau:fallback=none", False),
+        ("nad-sau:teacher=given,start=none", False),
     ],
 )
 def test_how_choices_are_judged_matters_where_one_is_made(method, chooses, zoo, monkeypatch):

@@ -68,6 +68,13 @@ def test_choices_are_kept_with_their_curves(run, images, erased):
     assert two.notes["lr"]["chosen"] == one.notes["lr"]["chosen"]
 
 
+def test_what_means_nothing_is_recorded_as_it_is_asked_now(run, images, erased):
+    model = create("wrn-10-1", 4)
+    one, two = (DEFENSES.create(f"{TEACHER},max_drop={drop}")(model, images, run) for drop in (0.3, 0.02))
+    assert len(erased) == 1, "nothing is chosen, so that the drop makes no other network"
+    assert (one.method.max_drop, two.method.max_drop) == (0.3, 0.02)
+
+
 @pytest.mark.parametrize("what", ["seed", "method", "network", "images", "precision"])
 def test_anything_else_is_made_anew(what, run, images, erased):
     model = create("wrn-10-1", 4)

@@ -32,8 +32,8 @@ def test_the_engine_is_what_is_around_its_cells(tmp_path):
     rounds = [{"1": one, "2": two}, {"1": one | {"whole": 100.2}, "2": two}, {"1": one | {"whole": 100.5}, "2": two}]
     write_json(file, {"rounds": rounds})
     assert speed.engine(file).splitlines()[2:] == [
-        "| 1 | 9 | 1.00 (0.70 to 1.50) | 90 | 1.00 |",
-        "| 2 | 9 |  | 97 | 0.90 (0.90 to 0.91) |",
+        "| 1 | 9 | 3 | 1.00 (0.70 to 1.50) | 90 | 1.00 |",
+        "| 2 | 9 | 3 |  | 97 | 0.90 (0.90 to 0.91) |",
     ]
 
 

@@ -35,6 +35,8 @@ def purified_once(
         network = copy.deepcopy(model).eval()
         network.load_state_dict(dict(piece.tensors))
         found = type(method).parse(piece.record["method"], trusted=False)
+        if found.configuration() == method.configuration():
+            found = method  # as it was asked for now: what means nothing here may have been said otherwise then
         return Outcome(network, found, piece.record["history"], piece.record["notes"])
 
     if not method.speaks_for_itself:

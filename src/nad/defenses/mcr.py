@@ -66,7 +66,7 @@ class MCR(Trained):
 
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         self.enough(images)
-        if self.t != "auto":
+        if not self.judges:
             return self, {}
         parts = self.held_out(images, run)
         curves = {fold: self.trained(model, fold.kept, run)[0] for fold in parts}

@@ -109,7 +109,7 @@ class NAD(Taught):
 
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         self.enough(images)
-        if not (self.chooses_beta or self.chooses_lr or self.stop == "early"):
+        if not self.judges:
             return self, {}
         parts = self.held_out(images, run)
         method, notes = self, {}

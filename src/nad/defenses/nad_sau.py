@@ -51,10 +51,15 @@ class NADSAU(NAD):
 
     @property
     def judges(self) -> bool:
-        return super().judges or self.fallback is not None
+        return super().judges or self.falls_back
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether there is another teacher to take in the place of the one that is made."""
+        return not (self.fallback is None or self.teacher_checkpoint or self.teacher == "given")
 
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
-        if self.fallback is None or self.teacher_checkpoint or self.teacher == "given":
+        if self.fallback is None or not self.falls_back:
             return super().settled(model, images, run)
         self.enough(images)
         method, note = self.bearable(self.fallback, model, images, run)

@@ -43,10 +43,20 @@ def engine(file: Path) -> str:
         around = [100 * ((run["expanding"] + run["whole"]) / run["in_cells"] - 1) for run in runs]
         times = [one[jobs]["whole"] / one["1"]["whole"] for one in rounds]
         busy = _spread([100 * run["busy"] for run in runs], 0)
-        lines.append([jobs, str(runs[0]["cells"]), _spread(around, 2) if jobs == "1" else "", busy, _spread(times, 2)])
+        lines.append(
+            [
+                jobs,
+                str(runs[0]["cells"]),
+                str(len(runs)),
+                _spread(around, 2) if jobs == "1" else "",
+                busy,
+                _spread(times, 2),
+            ]
+        )
     heads = (
         "cells at a time",
         "cells",
+        "rounds",
         "around them, % of their time",
         "cores busy, %",
         "whole run, times one at a time",
