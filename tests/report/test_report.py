@@ -339,6 +339,24 @@ def test_numbers_in_prose_are_checked(tmp_path):
     assert pages.checked("<!-- defenses asr -->\n<!-- end defenses acc -->", store) == ["defenses asr has no end"]
 
 
+def test_the_ends_of_the_seeds_can_be_cited(tmp_path):
+    store = pages.Store(tmp_path, tmp_path / "zoo")
+    for place, victim in enumerate(sorted({plan.victim for plan in grids.planned("defenses")})):
+        for seed, asr in enumerate((0.2, 0.6, 0.4)):
+            write(tmp_path / "erasures", victim, "clp", seed, asr + place / 100, acc=0.9 - asr / 10)
+    victim = "badnets-cifar10"
+    right = f"20<!-- = defenses clp {victim} asr low --> to 60<!-- = defenses clp {victim} asr high -->"
+    assert pages.checked(right, store) == []
+    assert pages.checked(right.replace("60", "59"), store) == [
+        f"59 is said of defenses clp {victim} asr high, which is 60"
+    ]
+    assert pages.checked(f"84<!-- = defenses clp {victim} acc low -->", store) == []
+    assert pages.checked("65<!-- = defenses clp mean asr high -->", store) == []
+    assert pages.checked("42.5<!-- = defenses clp mean asr -->", store) == []
+    with pytest.raises(NadError, match="no number is called"):
+        pages.checked(f"20<!-- = defenses clp {victim} asr middle -->", store)
+
+
 def test_a_difference_from_the_control_can_be_cited(tmp_path):
     store = pages.Store(tmp_path, tmp_path / "zoo")
     for label, method, asr in (("nad-paper", NAD_PAPER, 0.1), ("finetune-paper", "finetune:recipe=paper,lr=0.1", 0.3)):

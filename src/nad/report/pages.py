@@ -4,13 +4,13 @@
 show of it: `defenses asr`, `defenses compared`, `defenses summary`, or `defenses plot`, a picture beside the page. A
 number in prose is followed by where it is from, `93.58<!-- = refool-gtsrb asr -->`,
 `2.31<!-- = defenses nad badnets-cifar10 asr -->` (`mean` for all victims) or
-`-1.20<!-- = table1 nad against finetune-0.02 asr -->` (`low` and `high` after it for the ends of its interval), and
-`checked` finds those that are no longer true.
+`-1.20<!-- = table1 nad against finetune-0.02 asr -->`; `low` and `high` after one of the last two are its lowest and
+highest seed, or the ends of its interval. `checked` finds those that are no longer true.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from nad.report.rendering import UNMEASURED, choices, compared, grid_of, markdow
 from nad.report.screening import screened
 from nad.report.strangers import strangers
 from nad.report.summary import outlines, summary
-from nad.report.tables import MEAN, table
+from nad.report.tables import MEAN, Entry, table
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ _MARK = re.compile(r"<!-- (?!end |= )([^\n]+?) -->.*?<!-- end \1 -->", re.DOTALL
 _NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?)(?:\s|%)*<!-- = ([^\n]+?) -->")
 _SOURCE = re.compile(r"<!-- = ([^\n]+?) -->")
 _BEGIN = re.compile(r"<!-- (?!end |= )([^\n]+?) -->")
+_ENDS: tuple[list[str], ...] = ([], ["low"], ["high"])
 
 
 def drawn(name: str, store: Store) -> str:
@@ -145,20 +146,28 @@ def _value(words: list[str], store: Store) -> float:
     match words:
         case [network, metric]:
             return networks.measured(store.zoo / network, metric)
-        case [grid, method, "against", control, metric, *end] if grid in grids.names() and end in (
-            [],
-            ["low"],
-            ["high"],
-        ):
+        case [grid, method, "against", control, metric, *end] if grid in grids.names() and end in _ENDS:
             found = comparisons(grids.planned(grid), store.erasures, grids.layout(grid), [metric])
             for one in found:
                 if (one.method, one.control) == (method, control):
                     return float(getattr(one, end[0] if end else "difference"))
-        case [grid, row, column, metric] if grid in grids.names() and metric in METRICS | EXTRA:
+        case [grid, row, column, metric, *end] if grid in grids.names() and metric in METRICS | EXTRA and end in _ENDS:
             made = table(grids.planned(grid), store.erasures, metric, grids.layout(grid))
-            means = {victim: entry.mean for victim, entry in made.entries.get(row, {}).items()}
-            if means and (mean := made.mean(row)) is not None:
-                means[MEAN] = mean
-            if column in means:
-                return means[column]
+            of_row = made.entries.get(row, {})
+            if column == MEAN:
+                entries = list(of_row.values()) if of_row and made.mean(row) is not None else []
+            else:
+                entries = [of_row[column]] if column in of_row else []
+            if entries:
+                return _summary(entries, *end)
     raise NadError(f"no number is called {' '.join(words)!r}; expected NETWORK METRIC or GRID ROW VICTIM METRIC")
+
+
+def _summary(entries: Sequence[Entry], end: str = "") -> float:
+    """The mean of the entries of a row, or with `end` the lowest or highest of their seeds."""
+    match end:
+        case "low":
+            return min(min(entry.best, entry.worst) for entry in entries)
+        case "high":
+            return max(max(entry.best, entry.worst) for entry in entries)
+    return sum(entry.mean for entry in entries) / len(entries)

@@ -21,12 +21,13 @@ class Entry:
     """One method on one victim.
 
     Args:
-        mean, deviation, worst: over `n` seeds; the deviation is NaN of one.
+        mean, deviation, best, worst: over `n` seeds; the deviation is NaN of one.
         paper: the published number, if there is one.
     """
 
     mean: float
     deviation: float = math.nan
+    best: float = math.nan
     worst: float = math.nan
     n: int = 1
     paper: float | None = None
@@ -110,8 +111,8 @@ def _entry(metric: str, values: "pd.Series[float]", paper: float | None) -> Entr
     """Mean and spread over seeds; of seconds the median: a run that shares its machine may take twice as long."""
     if metric == "seconds":
         return Entry(values.median(), n=len(values))
-    worst = values.min() if metric in HIGHER else values.max()
-    return Entry(values.mean(), values.std(), worst, len(values), paper)
+    best, worst = (values.max(), values.min()) if metric in HIGHER else (values.min(), values.max())
+    return Entry(values.mean(), values.std(), best, worst, len(values), paper)
 
 
 def _grouped(plans: Sequence[Planned]) -> dict[tuple[str, str], list[Planned]]:
