@@ -17,7 +17,7 @@ from nad.paper import printed
 from nad.report import pages
 from nad.report.cells import cells, plans_of
 from nad.report.comparing import Comparison, comparisons, holm
-from nad.report.plots import plot
+from nad.report.plots import forest, plot
 from nad.report.rendering import choices, latex, markdown
 from nad.report.summary import outlines, summary
 from nad.report.tables import Entry, table
@@ -158,6 +158,27 @@ def test_a_plot_along_an_axis_has_a_curve_a_line_and_a_panel_a_victim(tmp_path):
     assert ">by finetune<" not in drawn.decode(), "it was not measured"
     write(tmp_path, two[0], "nad", 1, 0.2)
     assert not plot(asked, cells(tmp_path), how).is_drawn_in(drawn)
+
+
+def test_a_forest_has_a_line_a_pair_and_marks_what_is_significant(tmp_path):
+    apart = Comparison("nad", "finetune", "asr", -20.0, -25.0, -15.0, victims=6, seeds=3, p=0.001, adjusted=0.01)
+    close = replace(apart, metric="acc", difference=-0.1, low=-0.4, high=0.2, adjusted=0.9)
+    made = forest([apart, close])
+    drawn = made.svg().decode()
+    for said in (
+        "nad less finetune",
+        "p &lt; 0.05 (Holm)",
+        "not significant",
+        "ASR, difference",
+        "accuracy, difference",
+    ):
+        assert f">{said}" in drawn
+    assert made.is_drawn_in(drawn.encode())
+    assert not forest([replace(apart, adjusted=0.06), close]).is_drawn_in(drawn.encode()), "a mark is drawn"
+    assert not forest([replace(apart, low=-26.0), close]).is_drawn_in(drawn.encode())
+    assert forest([replace(apart, low=math.nan)]) is None, "of one seed of one victim there is no interval"
+    absent = pages.drawn("table6 forest", pages.Store(tmp_path, tmp_path))
+    assert absent.startswith("not measured yet; `nad bench table6` makes")
 
 
 def test_a_victim_without_an_attack_has_no_success_rate(tmp_path):

@@ -1,8 +1,8 @@
 """The tables of a Markdown page, between markers, and the numbers in its prose.
 
 `<!-- NAME -->` and `<!-- end NAME -->` enclose a table; NAME is one of those here, or a grid of erasers and what to
-show of it: `defenses asr`, `defenses compared`, `defenses summary`, or `defenses plot`, a picture beside the page. A
-number in prose is followed by where it is from, `93.58<!-- = refool-gtsrb asr -->`,
+show of it: `defenses asr`, `defenses compared`, `defenses summary`, or `defenses plot` and `defenses forest`, pictures
+beside the page. A number in prose is followed by where it is from, `93.58<!-- = refool-gtsrb asr -->`,
 `2.31<!-- = defenses nad badnets-cifar10 asr -->` (`mean` for all victims) or
 `-1.20<!-- = table1 nad against finetune-0.02 asr -->`; `low` and `high` after one of the last two are its lowest and
 highest seed, or the ends of its interval. `checked` finds those that are no longer true.
@@ -25,7 +25,7 @@ from nad.report.cells import EXTRA, METRICS, cells
 from nad.report.comparing import comparisons
 from nad.report.detection import flagged
 from nad.report.imperfect import imperfect, self_labelled
-from nad.report.plots import Plot, plot
+from nad.report.plots import Plot, forest, plot
 from nad.report.rendering import UNMEASURED, choices, compared, grid_of, markdown
 from nad.report.screening import screened
 from nad.report.strangers import strangers
@@ -77,6 +77,8 @@ _MARK = re.compile(r"<!-- (?!end |= )([^\n]+?) -->.*?<!-- end \1 -->", re.DOTALL
 _NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?)(?:\s|%)*<!-- = ([^\n]+?) -->")
 _SOURCE = re.compile(r"<!-- = ([^\n]+?) -->")
 _BEGIN = re.compile(r"<!-- (?!end |= )([^\n]+?) -->")
+_PICTURES = ("plot", "forest")
+_LISTS = ("compared", "chosen", "summary")
 _ENDS: tuple[list[str], ...] = ([], ["low"], ["high"])
 
 
@@ -88,15 +90,16 @@ def drawn(name: str, store: Store) -> str:
     if grid not in grids.names():
         raise NadError(f"there is no table {printable(name)!r}{close(grid, [*TABLES, *grids.names()])}")
     plans, how, found = grids.planned(grid), grids.layout(grid), store.erasures
-    made = table(plans, found, next(iter(METRICS)) if what in ("plot", "compared", "chosen", "summary") else what, how)
+    made = table(plans, found, next(iter(METRICS)) if what in (*_PICTURES, *_LISTS) else what, how)
     none = (
         f"not measured yet; `nad bench {grid}` makes the {made.missing} results that are missing\n"
         if made.missing
         else UNMEASURED
     )
-    if what == "plot":
-        return f"![{how.title}]({grid}.svg)\n" if plot(plans, found, how) else none
-    if what in ("compared", "chosen", "summary"):
+    if what in _PICTURES:
+        title = how.title if what == "plot" else f"{how.title}: methods less their controls"
+        return f"![{title}]({_picture(grid, what)})\n" if _plot(grid, what, store) else none
+    if what in _LISTS:
         match what:
             case "compared":
                 heads, lines = compared(comparisons(plans, found, how))
@@ -123,9 +126,20 @@ def regenerated(text: str, store: Store) -> str:
 
 def plots(text: str, store: Store) -> dict[str, Plot]:
     """The plots of a page by the names of their files, which lie beside it."""
-    asked = [grid for grid, _, what in (name.partition(" ") for name in _BEGIN.findall(text)) if what == "plot"]
-    made = {f"{grid}.svg": plot(grids.planned(grid), store.erasures, grids.layout(grid)) for grid in asked}
+    asked = [(grid, what) for grid, _, what in (name.partition(" ") for name in _BEGIN.findall(text))]
+    made = {_picture(grid, what): _plot(grid, what, store) for grid, what in asked if what in _PICTURES}
     return {name: one for name, one in made.items() if one}
+
+
+def _picture(grid: str, what: str) -> str:
+    return f"{grid}.svg" if what == "plot" else f"{grid}-{what}.svg"
+
+
+def _plot(grid: str, what: str, store: Store) -> Plot | None:
+    plans, how = grids.planned(grid), grids.layout(grid)
+    if what == "forest":
+        return forest(comparisons(plans, store.erasures, how))
+    return plot(plans, store.erasures, how)
 
 
 def checked(text: str, store: Store) -> list[str]:

@@ -1,4 +1,5 @@
-"""The plot of a grid: what a metric does as a setting grows or, where none does, every method on every victim."""
+"""The plots of a grid: what a metric does as a setting grows or, where none does, every method on every victim; and
+what methods do against their controls."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from nad.grids import Layout, Planned
 from nad.report.cells import METRICS, of_plans
+from nad.report.comparing import Comparison
 from nad.report.drawing import svg
 from nad.report.summary import Outline, outlines
 
@@ -70,6 +72,33 @@ def glance(made: Sequence[Outline]) -> Plot:
 
     numbers = [(one.method, [(k, f"{v:.2f}", f"{one.moved[k]:.2f}") for k, v in one.left.items()]) for one in made]
     return Plot(repr(numbers), (8.2, 1.2 + 0.215 * len(made)), draw)
+
+
+def forest(compared: Sequence[Comparison]) -> Plot | None:
+    """The differences of methods from their controls, with their intervals: a line a pair, a panel a metric."""
+    found = [one for one in compared if one.low == one.low]
+    pairs = list(dict.fromkeys((one.method, one.control) for one in found))
+    if not pairs:
+        return None
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(SHOWN), sharey=True, width_ratios=[3, 2])
+        for axis, metric in zip(panels, SHOWN):
+            for marked, colour, label in (True, "C1", "p < 0.05 (Holm)"), (False, "C0", "not significant"):
+                shown = [one for one in found if one.metric == metric and one.marked is marked]
+                places = [pairs.index((one.method, one.control)) for one in shown]
+                differences = [one.difference for one in shown]
+                ends = [[one.difference - one.low for one in shown], [one.high - one.difference for one in shown]]
+                axis.errorbar(differences, places, xerr=ends, fmt="o", ms=5, lw=1.8, color=colour, label=label)
+            axis.axvline(0, color="black", linewidth=0.8)
+            axis.grid(alpha=0.25)
+            axis.set_xlabel(f"{METRICS[metric]}, difference (points)")
+        panels[0].set_yticks(range(len(pairs)), [f"{method} less {control}" for method, control in pairs])
+        panels[0].set_ylim(len(pairs) - 0.4, -0.6)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+
+    numbers = [(one.method, one.control, one.metric, one.marked, f"{one.low:.2f} {one.high:.2f}") for one in found]
+    return Plot(repr(numbers), (8.2, 1.2 + 0.26 * len(pairs)), draw)
 
 
 def curves(plans: Sequence[Planned], found: pd.DataFrame, how: Layout) -> Plot | None:

@@ -12,7 +12,7 @@ from nad.grids import Layout, Planned
 from nad.report import rendering
 from nad.report.cells import EXTRA, METRICS, of_plans
 from nad.report.comparing import Comparison, comparisons
-from nad.report.plots import plot
+from nad.report.plots import forest, plot
 from nad.report.summary import outlines, summary
 from nad.report.tables import Table, table
 
@@ -75,7 +75,7 @@ class Report:
         return "\n".join([needs, *(rendering.latex(one, self.how.title) for one in self.tables)])
 
     def write(self, folder: Path) -> None:
-        """report.md, tables.tex, results.csv, compared.csv and, where there is something to draw, plot.svg.
+        """report.md, tables.tex, results.csv and, where there is something to draw, compared.csv and two .svg.
 
         Raises:
             NadError: the folder cannot be written to.
@@ -87,7 +87,9 @@ class Report:
             rendering.frame(self.tables).to_csv(folder / "results.csv", index=False)
             if self.compared:
                 pd.DataFrame(self.compared).to_csv(folder / "compared.csv", index=False)
-            if picture := plot(self.plans, self.found, self.how):
-                (folder / "plot.svg").write_bytes(picture.svg())
+            pictures = {"plot": plot(self.plans, self.found, self.how), "forest": forest(self.compared)}
+            for name, picture in pictures.items():
+                if picture:
+                    (folder / f"{name}.svg").write_bytes(picture.svg())
         except OSError as error:
             raise NadError(f"cannot write to --out {printable(folder)}: {error.strerror}") from error
