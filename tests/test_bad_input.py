@@ -627,6 +627,26 @@ def test_a_result_never_lies_among_the_images(refused: Refused, unsplit: Path, c
     assert not (unsplit / "out").exists()
 
 
+def test_what_killed_runs_left_goes_with_the_next_one_after_a_week(tmp_path: Path) -> None:
+    def left(name: str, file: str, days: float) -> Path:
+        (folder := tmp_path / name).mkdir()
+        (folder / file).touch()
+        os.utime(folder, (then := time.time() - days * 24 * 3600, then))
+        return folder
+
+    gone = left(".out.ab12_3cd", "model.safetensors", 8)
+    stay = [
+        left(".out.ef45_6gh", "model.safetensors", 6),
+        left(".out.mine_now", "notes.txt", 8),
+        left(".out.ab12_3ce.old", "model.safetensors", 8),
+        left(".other.ab12_3cd", "model.safetensors", 8),
+    ]
+    with results.new_folder(tmp_path / "out") as place:
+        (place / "result.json").touch()
+    assert not gone.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([*stay, tmp_path / "out"])
+
+
 def test_a_failure_leaves_no_new_parent_folder(refused: Refused) -> None:
     refused(f"{TRAIN.replace('--out out', '--out new/folder/out')} --attack badnets:target=9", "expected target")
 

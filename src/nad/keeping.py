@@ -19,11 +19,10 @@ from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.models.checkpoints import read_tensors, weights_fingerprint, write_tensors
 from nad.models.normalize import described
-from nad.results import read_json, resolved, write_json
+from nad.results import STALE, read_json, resolved, write_json
 from nad.runtime import Run
 
 TENSORS, RECORD = "tensors.safetensors", "record.json"
-STALE = 7 * 24 * 3600  # seconds after which nobody comes back for what was left
 
 T = TypeVar("T")
 

@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +17,8 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from nad.errors import NadError, printable
+
+STALE = 7 * 24 * 3600  # seconds after which nobody comes back for what was left
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
             replaces = _holds_result(place, shown, overwrite)
             made = [p for p in place.parents if not p.exists()]
             place.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(place)
             temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
         try:
             temporary.chmod(0o755)
@@ -202,7 +207,7 @@ def _holds_result(place: Path, shown: str, overwrite: bool) -> bool:
     if place == Path.cwd() or place.is_mount():
         raise NadError(f"--out {shown} is the current folder or a mounted one; name a new folder inside it")
     held = sorted(place.iterdir())
-    foreign = next((p for p in place.rglob("*") if not p.is_dir() and p.name not in FILES), None)
+    foreign = _foreign(place)
     if held and place / "result.json" not in held:
         foreign = foreign or held[0]
     if foreign:
@@ -211,6 +216,21 @@ def _holds_result(place: Path, shown: str, overwrite: bool) -> bool:
     if held and not overwrite:
         raise NadError(f"--out {shown} already holds a result; choose another folder or say --overwrite")
     return bool(held)
+
+
+def _foreign(folder: Path) -> Path | None:
+    """A file in it that no result has."""
+    return next((p for p in folder.rglob("*") if not p.is_dir() and p.name not in FILES), None)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what runs for `place` left beside it when they were killed, and nobody has touched for a week."""
+    named = re.compile(rf"\.{re.escape(place.name)}\.[a-z0-9_]{{8}}")  # as tempfile does
+    for old in place.parent.iterdir():
+        with suppress(OSError):  # it may go away meanwhile
+            stale = time.time() - old.lstat().st_mtime > STALE
+            if stale and named.fullmatch(old.name) and old.is_dir() and not old.is_symlink() and not _foreign(old):
+                shutil.rmtree(old)
 
 
 def _swap(new: Path, place: Path) -> None:
