@@ -513,6 +513,17 @@ def test_rounds_make_each_teacher_of_the_student_before(model, images, monkeypat
     assert not torch.equal(weights(thrice), weights(once))
 
 
+def test_more_rounds_go_on_from_fewer(model, images, tmp_path, monkeypatch):
+    spec, run = f"nad:teacher=(finetune:lr=0.1,epochs=1),beta=5,{SHORT}", replace(RUN, keep=tmp_path)
+    alone = quick(f"{spec},rounds=3")(model, images, RUN).model
+    quick(f"{spec},rounds=2")(model, images, run)
+    trained, original = [], NAD.student
+    monkeypatch.setattr(NAD, "student", lambda self, *a: trained.append(self.rounds) or original(self, *a))
+    outcome = quick(f"{spec},rounds=3")(model, images, run)
+    assert trained == [3], "the two before are kept"
+    assert torch.equal(weights(outcome.model), weights(alone))
+
+
 @pytest.mark.parametrize("teacher", ["ft-sam:epochs=1,batch=16", "fst:epochs=1", "clp:u=0.5", "mixup:lr=0.1,epochs=1"])
 def test_any_eraser_can_be_the_teacher(model, images, teacher):
     outcome = quick(f"nad:teacher=({teacher}),beta=5,rho=0.5,{SHORT}")(model, images, RUN)

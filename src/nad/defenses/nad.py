@@ -164,13 +164,14 @@ class NAD(Taught):
         return replace(self, beta=tuple(multiplier * b for b in base)), note
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
-        student = model
-        for number in range(self.rounds):
-            here = run.child(f"round {number}") if number else run
-            teacher = self.taught(student, images, here) if self.needs_teacher else None
-            net = teacher.model if teacher else None
-            cast = Cast(model, student, net) if number else self.cast(model, net, images, here)
-            student, history, lesson = self.student(cast, images, here)
+        earlier, here = model, run
+        if self.rounds > 1:  # the student before is kept, as a teacher is
+            earlier = replace(self, rounds=self.rounds - 1)(model, images, run).model
+            here = run.child(f"round {self.rounds - 1}")
+        teacher = self.taught(earlier, images, here) if self.needs_teacher else None
+        net = teacher.model if teacher else None
+        cast = Cast(model, earlier, net) if self.rounds > 1 else self.cast(model, net, images, here)
+        student, history, lesson = self.student(cast, images, here)
         notes: dict[str, Any] = {}
         method = self
         if teacher and teacher.notes and self.rounds == 1:  # what the teacher chose by itself
