@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ def test_pictures_of_a_folder_at_any_depth(unsplit, tiny, tmp_path):
     split = unlabelled(str(tiny), ("x", "y"), (8, 8))
     assert (len(split.train), len(split.test), split.train.size) == (256, 80, (8, 8))
     assert split.test.labels.unique().tolist() == [0]
+    for file in (f for split in ("Train", "valid") for f in [tmp_path / "both" / split / "a" / "0.png"]):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(next(unsplit.rglob("*.png")).read_bytes())
+    both = unlabelled(str(tmp_path / "both"), ("x", "y"))
+    assert (len(both.train), len(both.test)) == (1, 1), "a test split stays one"
+    shutil.rmtree(tmp_path / "both")
     with pytest.raises(NadError, match="expected a folder for each class"):
         unlabelled(str(tmp_path), ("x", "y"))
 

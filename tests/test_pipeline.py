@@ -15,7 +15,8 @@ from nad.data.synthetic import signs
 from nad.defenses import Defense
 from nad.detection import DETECTORS
 from nad.errors import NadError
-from nad.models.checkpoints import load, save, weights_fingerprint
+from nad.models.checkpoints import load, read, save, weights_fingerprint
+from nad.models.normalize import unwrap
 from nad.pipeline import Terms, attack_on, evaluate_checkpoint, loaded_from, purify_checkpoint, train
 from nad.runtime import Run
 from nad.training import Recipe, predictions
@@ -109,6 +110,26 @@ def test_what_is_reported_is_of_the_weights_that_are_written(victim, dataset, tm
     written, reported = load(tmp_path / "out").model.state_dict(), made.model.state_dict()
     assert written["fc.weight"].half().float().equal(written["fc.weight"])
     assert all(torch.equal(written[key], reported[key]) for key in written)
+
+
+def test_a_file_without_counters_of_batches_is_purified(victim, dataset, tmp_path):
+    """As PyTorch wrote them before 0.4.1, and converters do."""
+    state = {k: v for k, v in unwrap(victim.model).state_dict().items() if "num_batches_tracked" not in k}
+    torch.save(state, tmp_path / "old.pt")
+    given = load(tmp_path / "old.pt", "wrn-10-1", normalise="none")
+    (made,) = purify_checkpoint(given, dataset, [Defense.parse("clp")], Run(), Terms(clean=0.1, budget=0))
+    (tmp_path / "out").mkdir()
+    made.write(tmp_path / "out", like=given)
+    assert set(read(tmp_path / "out" / "model.safetensors")) == set(state)
+
+
+def test_weights_that_their_type_does_not_hold_are_refused(victim, tmp_path):
+    save(tmp_path, copy.deepcopy(victim.model).half(), victim.card)
+    given = load(tmp_path)
+    model = copy.deepcopy(given.model)
+    unwrap(model).block1.layer[0].bn1.running_var[0] = 1e5
+    with pytest.raises(NadError, match=r"running_var reaches 1e\+05, more than torch.float16 holds"):
+        given.round(model)
 
 
 def test_each_network_answers_the_reported_images_once(victim, dataset, monkeypatch):

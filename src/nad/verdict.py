@@ -218,6 +218,12 @@ class Judged:
         return Level.QUIET if high < quiet or alike else Level.OPEN
 
     @property
+    def unmatched(self) -> bool:
+        """Whether its share is high enough for a sign, but no other classes set it apart."""
+        low = wilson(self.seen.reached)[0] if self.seen.reached else 0.0
+        return self.by_share is Level.OPEN and low >= self.limits.share[1]
+
+    @property
     def by_patch(self) -> Level:
         return Level(sum(self.index >= limit for limit in (self.limits.index[0], self.telling)))
 

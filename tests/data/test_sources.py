@@ -146,15 +146,24 @@ def test_class_folders_may_nest(tmp_path: Path) -> None:
     assert_test_images(load(str(root)).train)
 
 
-@pytest.mark.parametrize("split", ["test", "val", "validation"])
-def test_class_folders_with_splits(tmp_path: Path, split: str) -> None:
-    write_folder(tmp_path / "pets" / "train")
+@pytest.mark.parametrize(
+    ("train", "split"),
+    [("train", "test"), ("train", "val"), ("train", "validation"), ("Train", "Valid"), ("training_set", "test_set")],
+)
+def test_class_folders_with_splits(tmp_path: Path, train: str, split: str) -> None:
+    write_folder(tmp_path / "pets" / train)
     write_folder(tmp_path / "pets" / split, PIXELS[8:], LABELS[8:])  # dogs alone: train's numbering counts
     found = load(str(tmp_path / "pets"))
     assert found.test is not None
     assert_test_images(found.train)
     assert found.test.labels.tolist() == [2] * 4
     assert (found.train.name, found.test.name, found.test.classes) == ("pets train", "pets test", CLASSES)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    (write_folder(tmp_path) / "cat").rename(tmp_path / "train")
+    found = load(str(tmp_path))
+    assert (found.classes, found.test) == (("bird", "dog", "train"), None)
 
 
 def test_test_is_preferred_to_val(tmp_path: Path) -> None:

@@ -340,6 +340,11 @@ def test_a_class_is_not_said_to_keep_a_sign_that_it_never_had(tmp_path):
     [
         (6.0, 0.5, "toward “stop” was found before, and none is found after"),
         (6.0, 2.5, "toward “stop” that was found before is still there after"),
+        (
+            2.3,
+            2.1,
+            "undecided: “stop” stood out a little before, as chance may have it; no sign of one is found after. “stop”",
+        ),
         (0.5, 6.0, "toward “stop” was found after that was not there before"),
         (0.5, 2.5, "one was erased. “stop” stands out a little, as chance may have it."),
         (1.9, 2.9, "“stop” stands out a little"),
@@ -458,6 +463,34 @@ def test_a_wrecked_network_is_called_one_and_its_evidence_nothing(tmp_path):
     assert "of them" not in headline(pieces(tmp_path)[0]), "which answer it gives is not known"
     lay(tmp_path, example(classes=rows, reported=[[46, 44, 0, 10]], **after))
     assert "wrecked" not in headline(pieces(tmp_path)[0]), "half of it is left"
+
+
+@pytest.mark.parametrize(
+    ("classes", "after", "said"),
+    [
+        (
+            2,
+            199,
+            "before, one small change sent 100\u00a0% of the pictures to “ill”, which 2 classes are too few to judge. ",
+        ),
+        (
+            2,
+            199,
+            "After, one small change sends 100\u00a0% of the pictures to “ill”, which 2 classes are too few to judge. ",
+        ),
+        (2, 20, "to “ill”, which 2 classes are too few to judge; no sign of one is found after. "),
+        (5, 199, "After, one small change sends 100\u00a0% of the pictures to “ill”, which others do not set apart. "),
+    ],
+)
+def test_a_class_that_nothing_can_be_compared_with_is_not_called_chance(tmp_path, classes, after, said):
+    counts = [(199, after), *[(190, 190) if classes > 2 else (8, 8)] * (classes - 1)]
+    patch = {"mask": 0.05, "anomaly": 0.4}
+    names = ["ill", *map(str, range(1, classes))]
+    rows = [{"class": n, "before": seen(b, **patch), "after": seen(a, **patch)} for n, (b, a) in zip(names, counts)]
+    lay(tmp_path, example(classes=rows))
+    (piece,) = pieces(tmp_path)
+    assert said in f"{headline(piece)} "
+    assert "as chance may have it" not in headline(piece)
 
 
 @pytest.mark.parametrize(

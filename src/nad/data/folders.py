@@ -10,7 +10,8 @@ import numpy as np
 from nad.data.decoding import Raw
 from nad.errors import NadError, printable
 
-TEST_FOLDERS = ("test", "val", "validation")
+TRAIN_FOLDERS = ("train", "training", "training_set")  # in small letters
+TEST_FOLDERS = ("test", "testing", "test_set", "val", "valid", "validation")
 # A file with one of these endings is meant as a picture: it is decoded, or an error says why not.
 PICTURE_ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
@@ -44,14 +45,25 @@ def read(root: Path) -> tuple[Raw, Raw | None]:
     Raises:
         NadError: no class folders, an empty one, or one that only the test split has.
     """
-    top = _subfolders(root)
-    test = next((name for name in TEST_FOLDERS if name in top), None)
-    if "train" in top:
-        train = _split(root, "train", None)
+    first, test = splits(root)
+    if first is not None:
+        train = _split(root, first, None)
         return train, None if test is None else _split(root, test, train.classes)
-    if test is not None and len(top) == 1:
+    if test is not None and len(_subfolders(root)) == 1:
         raise NadError(f"{printable(root.name)}: expected train beside {test}, or class folders, got only {test}")
     return _split(root, "", None), None
+
+
+def splits(root: Path) -> tuple[str | None, str | None]:
+    """The folders of the training and of the test split, by their usual names.
+
+    A class may be called so as well: a `train` without folders in it, beside other folders, is one.
+    """
+    top = {name.lower(): name for name in _subfolders(root)}
+    train, test = (next((top[n] for n in names if n in top), None) for names in (TRAIN_FOLDERS, TEST_FOLDERS))
+    if train and set(top) - {*TRAIN_FOLDERS, *TEST_FOLDERS} and not _subfolders(root / train):
+        return None, None
+    return train, test
 
 
 def _split(root: Path, split: str, reference: tuple[str, ...] | None) -> Raw:

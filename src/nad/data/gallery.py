@@ -8,7 +8,7 @@ import torch
 
 from nad.data import sources
 from nad.data.decoding import EncodedImages
-from nad.data.folders import PICTURE_ENDINGS, Files, pictures
+from nad.data.folders import PICTURE_ENDINGS, Files, pictures, splits
 from nad.data.images import ImageSet, Pixels
 from nad.data.sources import Dataset
 from nad.errors import NadError, printable
@@ -32,10 +32,16 @@ def unlabelled(source: str, classes: Sequence[str], size: tuple[int, int] | None
         NadError: a source that holds no pictures, or cannot be loaded.
     """
     root = Path(source).expanduser()
-    if source not in sources.NAMES and (own := _loose(root)):
+    if source not in sources.NAMES and (every := _loose(root)):
         name = printable(root.resolve().name) or "images"
-        pixels = EncodedImages.open(Files(str(root), own), size)
-        return Dataset(name, ImageSet(pixels, torch.zeros(len(own), dtype=torch.int64), tuple(classes), name), None)
+
+        def of(own: tuple[str, ...]) -> ImageSet:
+            pixels = EncodedImages.open(Files(str(root), own), size)
+            return ImageSet(pixels, torch.zeros(len(own), dtype=torch.int64), tuple(classes), name)
+
+        train, test = (tuple(pictures(root, Path(split))) if split else () for split in splits(root))
+        return Dataset(name, of(train), of(test) if test else None) if train else Dataset(name, of(every), None)
+
     found = sources.load(source, size)
 
     def stripped(images: ImageSet) -> ImageSet:

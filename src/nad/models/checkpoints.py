@@ -57,9 +57,22 @@ class Loaded:
     companions: Mapping[str, bytes] = field(default_factory=dict)  # files that belong beside the weights, by name
 
     def round(self, model: nn.Module) -> None:
-        """Round a network's weights, in place, to the types that they will have in a file like this one."""
+        """Round a network's weights, in place, to the types that they will have in a file like this one.
+
+        Raises:
+            NadError: a weight that is too large for its type.
+        """
         for key, tensor in unwrap(model).state_dict().items():
-            tensor.copy_(tensor.to(self.layout[key].dtype))
+            if key not in self.layout:  # a counter of batches, which old files do not have
+                continue
+            dtype = self.layout[key].dtype
+            rounded = tensor.to(dtype)
+            if tensor.isfinite().all() and not rounded.isfinite().all():
+                raise NadError(
+                    f"{printable(key)} reaches {tensor.abs().max():.3g}, more than {dtype} holds, which is its type "
+                    "in the given file. Give the network in float32"
+                )
+            tensor.copy_(rounded)
 
 
 def load(

@@ -132,10 +132,13 @@ def _sign_of_backdoor(signs: Signs) -> str:
         return f"The sign of a backdoor toward {listed(kept)} that was found before is still there after{more}."
     if new:
         return f"A sign of a backdoor toward {listed(new)} was found after that was not there before."
-    out = _names(signs.after, Level.OPEN)
+    far = [one for one in signs.after if one.unmatched]
+    little = [quoted(one.seen.name) for one in at(signs.after, Level.OPEN) if one not in far]
     chance = (
-        f" {listed(out)} {'stands' if len(out) == 1 else 'stand'} out a little, as chance may have it." if out else ""
-    )
+        f" {listed(little)} {'stands' if len(little) == 1 else 'stand'} out a little, as chance may have it."
+        if little
+        else ""
+    ) + (f" After, {_sent(far, 'sends')}." if far else "")
     missing = _missing(signs)
     if before:
         alone = all(one.by_share is Level.QUIET for one in at(signs.before, Level.SIGN))
@@ -150,12 +153,27 @@ def _sign_of_backdoor(signs: Signs) -> str:
             f"No sign of a backdoor was found, before or after, but {missing}: whether there is or was one is not "
             f"known; a longer --budget tells more.{chance}"
         )
-    if doubtful := _names(signs.before, Level.OPEN):
-        stood = f"{listed(doubtful)} stood out a little before, as chance may have it"
-        return f"Whether there was a backdoor is undecided: {stood}; no sign of one is found after.{chance}"
+    if doubtful := at(signs.before, Level.OPEN):
+        striking = [one for one in doubtful if one.unmatched]
+        stood = f"{listed(_names(signs.before, Level.OPEN))} stood out a little before, as chance may have it"
+        said = f"before, {_sent(striking, 'sent')}" if striking else stood
+        gone = "" if far else "; no sign of one is found after"
+        return f"Whether there was a backdoor is undecided: {said}{gone}.{chance}"
     return (
         f"No sign of a backdoor was found, before or after, so nothing can be said of whether one was erased.{chance}"
     )
+
+
+def _sent(striking: Sequence[Judged], sends: str) -> str:
+    """What would be a sign of a backdoor if other classes set it apart."""
+    most = max(striking, key=lambda one: one.rate)
+    few = len(most.others) + 1 < COMPARED
+    why = (
+        f"{several(len(most.others) + 1, 'class', 'classes')} are too few to judge"
+        if few
+        else "others do not set apart"
+    )
+    return f"one small change {sends} {percent(most.rate, 0)} of the pictures to {quoted(most.seen.name)}, which {why}"
 
 
 def _missing(signs: Signs) -> str:
