@@ -23,6 +23,7 @@ from torch import Tensor
 
 from nad import results
 from nad.defenses import DEFENSES
+from nad.errors import NadError
 from nad.keeping import until_done
 from nad.models import create
 from nad.pipeline import made
@@ -596,7 +597,9 @@ def test_a_disk_that_fills_up(refused: Refused, victim: Path, tmp_path: Path, be
         refused(f"{PURIFY} --overwrite", "No space left on device", "nothing was written")
 
 
-def test_a_new_folder_that_cannot_take_its_place(refused: Refused, victim: Path, tmp_path: Path) -> None:
+def test_a_new_folder_that_cannot_take_its_place(
+    nad: "Nad", tiny: Path, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(victim, tmp_path / "out")
     rename = os.replace
 
@@ -605,9 +608,32 @@ def test_a_new_folder_that_cannot_take_its_place(refused: Refused, victim: Path,
             raise OSError(errno.EBUSY, "Device or resource busy")
         rename(source, target)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results.os, "replace", busy)
-        refused(f"{PURIFY} --overwrite", "cannot write to --out out: Device or resource busy")
+    monkeypatch.setattr(results.os, "replace", busy)
+    how = ("--data", tiny, "--clean", 0.5, "--method", FAST, "--budget", 0, "--out", tmp_path / "out", "--overwrite")
+    ran = nad("purify", victim, *how)
+    (kept,) = tmp_path.glob("out.*")
+    assert ran.code == 2
+    assert ran.said.endswith(
+        f"Device or resource busy; choose another folder\nWhat was made lies in {kept.name} beside it\n"
+    )
+    assert (kept / "report.html").exists(), "minutes of work are not thrown away"
+    assert tree(tmp_path / "out") == tree(victim)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_comes_into_the_folder_meanwhile_is_not_replaced(tmp_path: Path, overwrite: bool) -> None:
+    place, said = tmp_path / "out", r"holds other files, such as notes.txt.*\nWhat was made lies in out\.\w{8} beside"
+
+    def work() -> None:
+        with results.new_folder(place, overwrite) as made:
+            (made / "result.json").touch()
+            place.mkdir()
+            (place / "notes.txt").write_text("mine")
+
+    with pytest.raises(NadError, match=said):
+        work()
+    assert (place / "notes.txt").read_text() == "mine"
+    assert (next(tmp_path.glob("out.*")) / "result.json").exists()
 
 
 @pytest.mark.parametrize("more", ["", " --overwrite"])
@@ -804,6 +830,10 @@ def test_images_under_a_tilde_are_not_written_over(
     ran = nad("purify", victim, "--data", "~/mine", "--method", FAST, "--out", tmp_path / "mine", "--overwrite")
     assert (ran.code, "holds the images, which is only ever read" in ran.err) == (2, True), ran.err
     assert tree(tmp_path) == before
+    shutil.copytree(victim, tmp_path / "theirs")
+    ran = nad("purify", "~/theirs", "--data=~/mine", "--method", FAST, "--budget", 0, "--out=~/new")
+    assert (ran.code, (tmp_path / "new" / "report.html").is_file()) == (0, True), ran.err
+    assert f"wrote {tmp_path / 'new'}" in ran.out
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,19 @@ def test_a_wrong_order_of_classes():
     assert "another order; pass --classes" in texts(found, "warning")
 
 
+def test_one_picture_a_class_says_nothing_of_their_order():
+    """An order that is chosen on the pictures which it is counted on would seem to fit."""
+    draws = torch.Generator().manual_seed(5)
+    labels = torch.arange(100)
+    answers = torch.where(torch.rand(100, generator=draws) < 0.7, labels, torch.randperm(100, generator=draws))
+    network = Reads(
+        lambda x: nn.functional.one_hot(answers[(x[:, 0, 0, 0] * 255).round().long().clamp(0, 99)], 100).float()
+    )
+    pixels = labels.byte().view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+    found = intake(network, ImageSet(pixels, labels, tuple(map(str, range(100)))), RUN)
+    assert "another order" not in texts(found, "warning")
+
+
 def test_a_wrong_normalisation():
     draws = torch.Generator().manual_seed(2)
     labels = torch.arange(300) % 2

@@ -161,12 +161,13 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         NadError: no permission; `path` holds a result already (unless `overwrite`) or files that are not a result.
+            Where that is so only when the work is done, it stays beside `path` under another name.
     """
     shown, place = printable(path), resolved(path)
     made: list[Path] = []
     try:
         with writing(shown):
-            replaces = _holds_result(place, shown, overwrite)
+            _holds_result(place, shown, overwrite)
             made = [p for p in place.parents if not p.exists()]
             place.parent.mkdir(parents=True, exist_ok=True)
             _sweep(place)
@@ -174,8 +175,14 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         try:
             temporary.chmod(0o755)
             yield temporary
-            with writing(shown):
-                _swap(temporary, place) if replaces else os.replace(temporary, place)
+            try:
+                with writing(shown):
+                    replaces = _holds_result(place, shown, overwrite)  # which may have changed meanwhile
+                    _swap(temporary, place) if replaces else os.replace(temporary, place)
+            except NadError as error:
+                aside = temporary.with_name(temporary.name.removeprefix("."))
+                os.replace(temporary, aside)
+                raise NadError(f"{error}\nWhat was made lies in {printable(aside.name)} beside it") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     finally:

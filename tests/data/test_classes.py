@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nad.data.classes import ordered, read_names
+from nad.data.classes import matched, ordered, read_names
 from nad.data.images import ImageSet
 from nad.data.sources import Dataset
 from nad.errors import NadError
@@ -65,6 +65,13 @@ def test_a_file_without_names(tmp_path: Path, content: bytes | None, message: st
 def test_names_are_made_printable(tmp_path: Path) -> None:
     (tmp_path / "names").write_text("a\x1b[31m\nb\n")
     assert read_names(tmp_path / "names") == ("a?[31m", "b")
+
+
+def test_a_name_is_found_in_another_spelling() -> None:
+    decomposed = "cafe\u0301"
+    assert matched([decomposed, "Tea "], ["caf\u00e9", "tea"]) == {decomposed: 0, "Tea ": 1}
+    assert matched(["00", "07", "11"], ["0", "7", "11"]) == {"00": 0, "07": 1, "11": 2}
+    assert matched(["7"], ["07", "007"]) == {"7": None}, "which of them is not known"
 
 
 def test_labels_follow_the_names() -> None:

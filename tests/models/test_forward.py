@@ -33,6 +33,12 @@ def test_a_size_that_the_network_cannot_take_is_named():
         outputs(model, pixels(16), "own")
 
 
+def test_a_network_of_grey_pictures_is_told_what_it_gets():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.LazyLinear(3))
+    with pytest.raises(NadError, match=r"own takes pictures of 1 channel, and they come in RGB, of 3\.\nPass --model"):
+        outputs(model, pixels(16), "own")
+
+
 @pytest.mark.parametrize("answer", [lambda x: {"logits": x}, lambda x: x])
 def test_anything_but_logits_is_refused(answer):
     class Odd(nn.Module):

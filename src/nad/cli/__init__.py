@@ -1,6 +1,7 @@
 """The commands. Options come from dataclasses; everything that computes is in `pipeline`."""
 
 import os
+import re
 import signal
 import sys
 
@@ -18,7 +19,7 @@ def main() -> None:
     keep_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no unfinished folder either
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        app([_at_home(word) for word in sys.argv[1:]], exit_on_error=False, print_error=False)
     except NadError as error:
         console.fail(str(error))
         sys.exit(2)
@@ -37,3 +38,8 @@ def main() -> None:
             f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}; nothing was written"
         )
         sys.exit(2)
+
+
+def _at_home(word: str) -> str:
+    """`--out=~/x` with the home folder in its place, as shells do it only where the path is a word by itself."""
+    return re.sub(r"^(--[a-z-]+=)?(~.*)", lambda found: (found[1] or "") + os.path.expanduser(found[2]), word)

@@ -1,6 +1,7 @@
 """Names of classes: read from a file, and the labels of images put into a network's order by them."""
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -67,8 +68,9 @@ def _of_json(value: Any) -> list[str]:
 def ordered(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """The data set with the labels of classes in the order of `names`, found by name.
 
-    A name is found if it is the same, or the only one that is the same but for case and surrounding spaces. A class of
-    `names` may be without images.
+    A name is found if it is the same, or the only one that is the same but for case, surrounding spaces, the way an
+    accent is stored (macOS stores another than Linux), or, of a number, zeros before it. A class of `names` may be
+    without images.
 
     Raises:
         NadError: a class that is not among the names, or that is there more than once.
@@ -102,7 +104,9 @@ def _places(names: Sequence[str]) -> dict[str, int]:
 
 
 def _plain(name: str) -> str:
-    return name.strip().casefold()
+    """One spelling of a name: of case and surrounding spaces, of letters with accents, and of numbers."""
+    plain = unicodedata.normalize("NFC", name.strip().casefold())
+    return str(int(plain)) if plain.isascii() and plain.isdigit() else plain
 
 
 def _relabelled(images: ImageSet, to: torch.Tensor, names: tuple[str, ...]) -> ImageSet:

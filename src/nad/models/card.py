@@ -119,18 +119,30 @@ def read_card(path: Path) -> Card | None:
     try:
         if beside.stat().st_size > MOST_BYTES:
             raise NadError(f"it has more than {MOST_BYTES:,} bytes, which no card needs")
-        card = Card.from_json(beside.read_bytes())
+        content = beside.read_bytes()
+        if not _claims(content):
+            return None
+        card = Card.from_json(content)
         found = digest(path) if card.sha256 else ""
     except OSError as error:
         raise NadError(f"cannot read {printable(path)} and its card: {printable(error.strerror or error)}") from error
     except NadError as error:
-        raise NadError(f"{printable(beside)}: {error}") from error
+        raise NadError(f"{printable(beside)}: {error}.\nIf it is no card of these weights, move it away") from error
     if card.sha256 != found:
         raise NadError(
             f"{printable(path)} is not the file that {printable(beside.name)} describes: its SHA-256 differs.\n"
             "It was changed or damaged. Get both again, or move the card away and pass --model"
         )
     return card
+
+
+def _claims(content: bytes) -> bool:
+    """Whether a file beside weights is meant as a card of them: settings and names of classes lie there too."""
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        return True
+    return isinstance(values, dict) and not {"architecture", "classes", "sha256"}.isdisjoint(values)
 
 
 def _clean(value: Any) -> Any:

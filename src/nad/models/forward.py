@@ -71,8 +71,14 @@ def given(model: nn.Module, pixels: Tensor, name: str = "") -> Any:
         raise
     except (RuntimeError, AssertionError, ValueError) as error:
         height, width = pixels.shape[2:]
+        shown = printable(name or type(model).__name__)
+        if (channels := next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)) != 3:
+            raise NadError(
+                f"{shown} takes pictures of {channels} channel{'s' * (channels > 1)}, and they come in RGB, of 3.\n"
+                "Pass --model FILE.py:FACTORY with a network that makes what it takes of RGB itself"
+            ) from error
         raise NadError(
-            f"{printable(name or type(model).__name__)} cannot take images of {height}x{width} pixels "
+            f"{shown} cannot take images of {height}x{width} pixels "
             f"({printable(error, 90)}); pass --size with one that it takes, such as --size 224"
         ) from error
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nad.data.images import ImageSet
 from nad.errors import NadError, printable
 from nad.models.normalize import normalisation, written
-from nad.pipeline.intake import BGR, BYTES, Intake, alternatives, assigned
+from nad.pipeline.intake import BGR, BYTES, Intake, alternatives, assigned, crossed
 from nad.results import Count, wilson
 from nad.runtime import Run
 from nad.training import predictions
@@ -62,20 +61,6 @@ def evident(given: Hits, other: Hits, chance: float) -> bool:
     """
     low, high = wilson(Count(*other), CONFIDENCE)[0], wilson(Count(*given), CONFIDENCE)[1]
     return low > max(HALF, chance) and high < (chance + low) / 2
-
-
-def crossed(labels: Tensor, answers: Tensor, count: int) -> int:
-    """How many images are right in the order of classes that fits the other half of the images best.
-
-    An order that is chosen on the images that it is counted on would fit a network of pure chance too.
-    """
-    half = torch.zeros(len(labels), dtype=torch.bool)
-    half[labels.argsort(stable=True)[::2]] = True
-    hits = 0
-    for part in (half, ~half):
-        _, order = assigned(labels[part], answers[part], count)
-        hits += int((order[labels[~part]] == answers[~part]).sum())
-    return hits
 
 
 def _orders(answers: Tensor, given: Hits, images: ImageSet) -> Iterator[tuple[Hits, Hits, str, str]]:
