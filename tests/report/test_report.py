@@ -181,6 +181,14 @@ def test_a_forest_has_a_line_a_pair_and_marks_what_is_significant(tmp_path):
     assert absent.startswith("not measured yet; `nad bench table6` makes")
 
 
+def test_a_result_without_what_was_to_be_measured_again_is_missing_there(tmp_path):
+    asked = [replace(plan, reactivate=plan.label == "nad") for plan in plans(seeds=2)]
+    for plan in asked:
+        write(tmp_path, plan.victim, plan.label, plan.seed, 0.1, **({"reactivated": {"asr": 0.7}} if plan.seed else {}))
+    found = cells(tmp_path)
+    assert [table(asked, found, metric, HOW).missing for metric in ("asr", "reactivated")] == [0, 1]
+
+
 def test_a_victim_without_an_attack_has_no_success_rate(tmp_path):
     write(tmp_path, "badnets-cifar10", "nad", 0, None)
     assert table(plans(), cells(tmp_path), "asr", HOW).columns == ()

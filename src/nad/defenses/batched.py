@@ -3,6 +3,7 @@
 from typing import Any
 
 from nad.defenses.base import Defense, everywhere
+from nad.defenses.taught import as_run
 from nad.defenses.trained import LEAST, Trained
 
 
@@ -18,4 +19,6 @@ def batched(method: Defense, count: int) -> Defense:
             return {}
         return {"batch": count, "epochs": 2 * one.how().epochs} | ({"until": 2 * one.until} if one.until else {})
 
-    return everywhere(method, change)
+    said = as_run(method)  # what a teacher leaves open is its student's
+    fitted = everywhere(said, change)
+    return method if fitted == said else fitted

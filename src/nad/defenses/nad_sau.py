@@ -35,7 +35,8 @@ class NADSAU(NAD):
         "the defense that makes the teacher; given is the network as it came",
     )
     fallback: Defense | None = option(
-        SAU(), "the teacher instead where, on held-out images, this costs more than max_drop; none keeps the first"
+        SAU(batch=64),
+        "the teacher instead where, on held-out images, this costs more than max_drop; none keeps the first",
     )
     start: Literal["teacher"] | Defense | None = option(
         "teacher", "what makes the network that the student starts as, or teacher, a copy of it; none is the given one"

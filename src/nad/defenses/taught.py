@@ -77,9 +77,11 @@ class Taught(Sharpened):
 
 
 def as_run(method: Method) -> Method:
-    """`method` with what every teacher in it takes from its student said, so that a record is of what ran."""
-    if isinstance(method, Taught) and isinstance(method.teacher, Trained):
-        method = replace(method, teacher=method.teacher.inheriting(method))
+    """`method` with what every teacher in it, or its fallback, takes from its student said: a record is of what ran."""
+    if isinstance(method, Taught):
+        own = {name: getattr(method, name, None) for name in ("teacher", "fallback")}
+        said: dict[str, Any] = {name: one.inheriting(method) for name, one in own.items() if isinstance(one, Trained)}
+        method = replace(method, **said)
     nested = {f.name: as_run(one) for f in fields(method) if isinstance(one := getattr(method, f.name), Defense)}
     return replace(method, **nested)
 

@@ -12,7 +12,8 @@ from nad.grids import Planned
 from nad.results import read_json
 
 METRICS = {"acc": "accuracy", "acc_nt": "accuracy without the target class", "asr": "ASR", "ra": "RA"}
-EXTRA = {"der": "DER", "seconds": "seconds", "reactivated": "ASR after re-activation"}
+REACTIVATED = "reactivated"
+EXTRA = {"der": "DER", "seconds": "seconds", REACTIVATED: "ASR after re-activation"}
 HIGHER = ("acc", "acc_nt", "ra", "der")  # are better
 KEYS = ("cell", "victim", "method", "asked", "resolved", "choices", "seed")
 COLUMNS = (*KEYS, *METRICS, *(f"before {m}" for m in METRICS), *EXTRA)
@@ -67,7 +68,7 @@ def _row(path: Path, result: dict[str, Any]) -> dict[str, Any]:
         **{f"before {metric}": _percent(before.get(metric)) for metric in METRICS},
         "der": _der(before, result["after"]),
         "seconds": float(result["seconds"]) if _alone(result) else float("nan"),
-        "reactivated": _percent(again.get("asr")),
+        REACTIVATED: _percent(again.get("asr")),
     }
 
 

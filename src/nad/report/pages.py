@@ -21,7 +21,7 @@ from nad import grids
 from nad.errors import NadError, printable
 from nad.registry import close
 from nad.report import erasing, evidence, networks, scans, speed
-from nad.report.cells import EXTRA, METRICS, cells
+from nad.report.cells import EXTRA, METRICS, REACTIVATED, cells
 from nad.report.comparing import comparisons
 from nad.report.detection import flagged
 from nad.report.imperfect import imperfect, self_labelled
@@ -110,7 +110,8 @@ def drawn(name: str, store: Store) -> str:
         return grid_of(heads, lines) if lines else none
     if not made.columns:
         return none
-    rest = f"\nResults missing: {made.missing}; `nad bench {grid}` makes them.\n" if made.missing else ""
+    again = " --overwrite" if what == REACTIVATED else ""  # a result may be there without it
+    rest = f"\nResults missing: {made.missing}; `nad bench {grid}{again}` makes them.\n" if made.missing else ""
     return markdown(made) + rest
 
 

@@ -10,7 +10,7 @@ from nad.errors import NadError, printable
 from nad.grids import Layout, Planned, attack
 from nad.paper import printed
 from nad.registry import close
-from nad.report.cells import EXTRA, HIGHER, METRICS, of_plans
+from nad.report.cells import EXTRA, HIGHER, METRICS, REACTIVATED, of_plans
 
 BEFORE = "before"
 MEAN = "mean"
@@ -49,7 +49,8 @@ class Table:
 
     Args:
         specs: the specification of each row's method. entries: by row, then column; what was not measured is absent.
-        planned: how many victims the grid has. missing: how many results it plans that are not there.
+        planned: how many victims the grid has. missing: how many results it plans that are not there, or lack what it
+            plans to measure.
     """
 
     metric: str
@@ -103,8 +104,10 @@ def table(plans: Sequence[Planned], found: pd.DataFrame, metric: str, how: Layou
             specs[row] = of_cell[0].method
             paper = printed(of_cell[0].paper).get(metric) if of_cell[0].paper and how.published else None
             entries.setdefault(row, {})[victim] = _entry(metric, values, paper)
-    victims, missing = {plan.victim for plan in plans}, {plan.name for plan in plans} - set(found["cell"])
-    return Table(metric, columns, specs, entries, len(victims), len(missing))
+    again = metric == REACTIVATED
+    there = set((measured if again else found)["cell"])
+    missing = {plan.name for plan in plans if plan.reactivate or not again} - there
+    return Table(metric, columns, specs, entries, len({plan.victim for plan in plans}), len(missing))
 
 
 def _entry(metric: str, values: "pd.Series[float]", paper: float | None) -> Entry:
