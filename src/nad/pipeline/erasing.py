@@ -31,7 +31,7 @@ from nad.results import Metrics, Result
 from nad.runtime import Device, Precision, Progress, Run, silent, versions
 from nad.training import predictions
 
-DEFAULT = "nad-sau"  # what erases most on the measured victims (docs/defenses.md), whatever its name
+DEFAULT = "nad-sau"  # of what erases on the measured victims, what keeps the accuracy (docs/defenses.md)
 
 
 def purify(
