@@ -39,7 +39,7 @@ def unlabelled(source: str, classes: Sequence[str], size: tuple[int, int] | None
             pixels = EncodedImages.open(Files(str(root), own), size)
             return ImageSet(pixels, torch.zeros(len(own), dtype=torch.int64), tuple(classes), name)
 
-        train, test = (tuple(pictures(root, Path(split))) if split else () for split in splits(root))
+        train, test = (tuple(one for one in every if Path(one).parts[0] == split) for split in splits(root))
         return Dataset(name, of(train), of(test) if test else None) if train else Dataset(name, of(every), None)
 
     found = sources.load(source, size)

@@ -1,7 +1,7 @@
 """NAD as this project recommends it: with SAU as the teacher, and a student that starts as a copy of it."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
@@ -30,6 +30,7 @@ class NADSAU(NAD):
     docs/defenses.md and, for few images, docs/practitioner.md.
     """
 
+    teachers: ClassVar = ("teacher", "fallback")
     teacher: Literal["given"] | Defense = option(
         SAU(batch=64, weight=1.0, eps=0.4, stride=0.4, lr=0.02),
         "the defense that makes the teacher; given is the network as it came",

@@ -1,7 +1,7 @@
 """Students and where their teachers come from."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import nn
 
@@ -24,6 +24,8 @@ GENTLE = 0.01  # the student's learning rate beside a teacher that has none
 @dataclass(frozen=True, kw_only=True)
 class Taught(Sharpened):
     """A defense that trains the network as the student of a teacher, which another defense makes of it."""
+
+    teachers: ClassVar[tuple[str, ...]] = ("teacher",)  # the options that name one
 
     teacher: Literal["given"] | Defense = option(
         Finetune(), "the defense that makes the teacher; given is the network as it came"
@@ -77,9 +79,9 @@ class Taught(Sharpened):
 
 
 def as_run(method: Method) -> Method:
-    """`method` with what every teacher in it, or its fallback, takes from its student said: a record is of what ran."""
+    """`method` with what every teacher in it takes from its student said, so that a record is of what ran."""
     if isinstance(method, Taught):
-        own = {name: getattr(method, name, None) for name in ("teacher", "fallback")}
+        own = {name: getattr(method, name) for name in method.teachers}
         said: dict[str, Any] = {name: one.inheriting(method) for name, one in own.items() if isinstance(one, Trained)}
         method = replace(method, **said)
     nested = {f.name: as_run(one) for f in fields(method) if isinstance(one := getattr(method, f.name), Defense)}

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +22,7 @@ from nad.errors import NadError, printable
 from nad.registry import close
 from nad.report import erasing, evidence, networks, scans, speed
 from nad.report.cells import EXTRA, METRICS, REACTIVATED, cells
-from nad.report.comparing import comparisons
+from nad.report.comparing import Comparison, comparisons
 from nad.report.detection import flagged
 from nad.report.imperfect import imperfect, self_labelled
 from nad.report.plots import Plot, forest, plot
@@ -30,7 +30,7 @@ from nad.report.rendering import UNMEASURED, choices, compared, grid_of, markdow
 from nad.report.screening import screened
 from nad.report.strangers import strangers
 from nad.report.summary import outlines, summary
-from nad.report.tables import MEAN, Entry, table
+from nad.report.tables import MEAN, Entry, Table, table
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,16 @@ class Store:
     @cached_property
     def erasures(self) -> pd.DataFrame:
         return cells(self.results / "erasures")
+
+    @cached_property
+    def table(self) -> Callable[[str, str], Table]:
+        """Of a grid and a metric, made once: a page's prose cites hundreds of numbers."""
+        return cache(lambda grid, metric: table(grids.planned(grid), self.erasures, metric, grids.layout(grid)))
+
+    @cached_property
+    def compared(self) -> Callable[..., list[Comparison]]:
+        """Of a grid, and of certain metrics if any are said, made once."""
+        return cache(lambda grid, *asked: comparisons(grids.planned(grid), self.erasures, grids.layout(grid), *asked))
 
 
 def _of_main_job(name: str, draw: Callable[[pd.DataFrame], str]) -> Callable[[Store], str]:
@@ -90,7 +100,7 @@ def drawn(name: str, store: Store) -> str:
     if grid not in grids.names():
         raise NadError(f"there is no table {printable(name)!r}{close(grid, [*TABLES, *grids.names()])}")
     plans, how, found = grids.planned(grid), grids.layout(grid), store.erasures
-    made = table(plans, found, next(iter(METRICS)) if what in (*_PICTURES, *_LISTS) else what, how)
+    made = store.table(grid, next(iter(METRICS)) if what in (*_PICTURES, *_LISTS) else what)
     none = (
         f"not measured yet; `nad bench {grid}` makes the {made.missing} results that are missing\n"
         if made.missing
@@ -102,7 +112,7 @@ def drawn(name: str, store: Store) -> str:
     if what in _LISTS:
         match what:
             case "compared":
-                heads, lines = compared(comparisons(plans, found, how))
+                heads, lines = compared(store.compared(grid))
             case "chosen":
                 heads, lines = choices(plans, found)
             case _:
@@ -137,10 +147,9 @@ def _picture(grid: str, what: str) -> str:
 
 
 def _plot(grid: str, what: str, store: Store) -> Plot | None:
-    plans, how = grids.planned(grid), grids.layout(grid)
     if what == "forest":
-        return forest(comparisons(plans, store.erasures, how))
-    return plot(plans, store.erasures, how)
+        return forest(store.compared(grid))
+    return plot(grids.planned(grid), store.erasures, grids.layout(grid))
 
 
 def checked(text: str, store: Store) -> list[str]:
@@ -162,18 +171,14 @@ def _value(words: list[str], store: Store) -> float:
         case [network, metric]:
             return networks.measured(store.zoo / network, metric)
         case [grid, method, "against", control, metric, *end] if grid in grids.names() and end in _ENDS:
-            found = comparisons(grids.planned(grid), store.erasures, grids.layout(grid), [metric])
-            for one in found:
+            for one in store.compared(grid, (metric,)):
                 if (one.method, one.control) == (method, control):
                     return float(getattr(one, end[0] if end else "difference"))
         case [grid, row, column, metric, *end] if grid in grids.names() and metric in METRICS | EXTRA and end in _ENDS:
-            made = table(grids.planned(grid), store.erasures, metric, grids.layout(grid))
+            made = store.table(grid, metric)
             of_row = made.entries.get(row, {})
-            if column == MEAN:
-                entries = list(of_row.values()) if of_row and made.mean(row) is not None else []
-            else:
-                entries = [of_row[column]] if column in of_row else []
-            if entries:
+            whole = column == MEAN and len(of_row) == made.planned
+            if entries := [entry for victim, entry in of_row.items() if whole or victim == column]:
                 return _summary(entries, *end)
     raise NadError(f"no number is called {' '.join(words)!r}; expected NETWORK METRIC or GRID ROW VICTIM METRIC")
 

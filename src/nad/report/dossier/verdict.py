@@ -155,7 +155,8 @@ def _sign_of_backdoor(signs: Signs) -> str:
         )
     if doubtful := at(signs.before, Level.OPEN):
         striking = [one for one in doubtful if one.unmatched]
-        stood = f"{listed(_names(signs.before, Level.OPEN))} stood out a little before, as chance may have it"
+        names = listed([quoted(one.seen.name) for one in doubtful])
+        stood = f"{names} stood out a little before, as chance may have it"
         said = f"before, {_sent(striking, 'sent')}" if striking else stood
         gone = "" if far else "; no sign of one is found after"
         return f"Whether there was a backdoor is undecided: {said}{gone}.{chance}"
