@@ -37,10 +37,10 @@ def test_sizes_by_hand():
     masks = torch.zeros(6, 1, 4, 4)
     for label, norm in enumerate((1.0, 8, 9, 10, 12, 2)):
         masks[label] = norm / 16
-    found = Triggers(masks, torch.zeros(6, 3, 4, 4), torch.tensor([0.99, 1, 1, 1, 1, 0.5]), (1,) * 6)
+    found = Triggers(masks, torch.zeros(6, 3, 4, 4), torch.tensor([0.99, 1, 1, 1, 1, 0.25]), (1,) * 6)
     rows = evidence.sizes(found, [5, 0, 1, 2, 3, 4])
     assert rows[0]["mask"] == pytest.approx(1 / 16)
-    assert rows[5] == {"mask": pytest.approx(2 / 16), "success": 0.5}, "a patch that does not work has no index"
+    assert rows[5] == {"mask": pytest.approx(2 / 16), "success": 0.25}, "a patch that does not work has no index"
     assert rows[0]["anomaly"] == pytest.approx(8 / 1.4826)  # of five the median is 9, its deviation 1
     assert rows[4]["anomaly"] == pytest.approx(-3 / 1.4826)
     assert "anomaly" not in evidence.sizes(found, [0, 1, 2, 3, 5])[0], "an index of four says nothing"
@@ -76,6 +76,26 @@ def test_only_the_asked_classes_are_inverted():
     found = evidence.inverted(Quarters(), ground, [2, 0], RUN)
     assert [lasted > 0 for lasted in found.epochs] == [True, False, True, False]
     assert evidence.sizes(found, [2, 0])[2]["success"] >= 0.99
+
+
+def test_a_patch_works_as_often_as_it_does_on_the_pictures_to_judge_by(monkeypatch):
+    dark = noise(64)
+    pixels = dark.pixels.clone()
+    pixels[::2, :, :4, :4] = 255  # every second one has a white quarter, which takes more to outshine
+    pixels[::2, :, :, 4:] = 0
+    bright = ImageSet(pixels, dark.labels.flip(0), dark.classes)
+    near, far = (evidence.inverted(Quarters(), Ground(dark, judged), [1], RUN) for judged in (dark, bright))
+    assert torch.equal(near.masks, far.masks), "both are sought on the same pictures"
+    others = bright.pixels[bright.labels != 1].float() / 255
+    hits = (Quarters()(far.stamped(others, torch.full((48,), 1))).argmax(1) == 1).float().mean()
+    assert far.success[1] == hits
+    assert near.success[1] > 0.9 > far.success[1]
+    alone = Ground(dark, bright.subset((bright.labels == 1).nonzero().flatten()))
+    unknown = evidence.inverted(Quarters(), alone, [1], RUN)
+    assert "success" not in evidence.sizes(unknown, [1])[1], "no picture to judge by"
+    monkeypatch.setattr("nad.evidence.EPOCHS", 1)
+    early = evidence.inverted(Quarters(), Ground(dark, dark), [1], RUN)
+    assert early.success[1].isnan(), "a search that failed says nothing, however well its patch does"
 
 
 def test_weights_by_hand():

@@ -65,9 +65,9 @@ def test_fewer_than_five_classes_have_nothing_to_stand_out_from():
     [
         (1.9, 0.99, "nothing"),
         (2.5, 0.99, "undecided"),
-        (4.7, 0.9, "likely"),
-        (4.6, 0.9, "undecided"),
-        (9.0, 0.5, "nothing"),
+        (4.7, 0.5, "likely"),
+        (4.6, 0.5, "undecided"),
+        (9.0, 0.49, "nothing"),
     ],
 )
 def test_a_small_patch_counts_if_it_works(index, success, kind):

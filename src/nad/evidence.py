@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from nad.attention import distances, normalised_difference
 from nad.data.batches import in_order
 from nad.data.images import ImageSet
-from nad.inversion import Ground, Inversion, Look, Triggers, Universal, anomaly, invert
+from nad.inversion import Ground, Inversion, Look, Triggers, Universal, anomaly, invert, reached
 from nad.models.forward import evaluating
 from nad.models.normalize import unwrap
 from nad.models.stages import Stage, tap
@@ -20,6 +21,7 @@ from nad.verdict import COMPARED, SUCCESS, Seen
 
 SCREENING = Universal.steps * Universal.batch  # images that screening one class takes
 EPOCHS = 40  # of an inversion; masks change little after
+FOUND = 0.9  # of the pictures a patch is sought on: with less the search failed, and its size says nothing
 FILLED = 256  # pictures of one of them: fewer are shown several times, since steps and not pictures make a mask small
 DEEPEST = 16  # classes that a trigger is inverted for at most, the most suspicious ones first
 SURE = 0.8  # of the time that is left; how long an inversion takes is an estimate
@@ -90,21 +92,34 @@ def _times(images: ImageSet) -> int:
 
 
 def inverted(model: nn.Module, ground: Ground, classes: Sequence[int], run: Run) -> Triggers:
-    """For each of `classes` the smallest patch that leads to it."""
-    images, times = ground.sought, _times(ground.sought)
+    """For each of `classes` the smallest patch that leads to it.
+
+    Returns:
+        With the success on the pictures to judge by, NaN where there are none or the search found no patch that works.
+    """
+    images, times, model = ground.sought, _times(ground.sought), copy.deepcopy(model).float()
     shown = images.subset(torch.arange(len(images)).repeat(times)) if times > 1 else images
-    return invert(copy.deepcopy(model).float(), shown, Inversion(epochs=EPOCHS), run, classes)
+    found = invert(model, shown, Inversion(epochs=EPOCHS), run, classes)
+    counts = reached(model, ground.judged, classes, lambda x, to: found.stamped(x, torch.full((len(x),), to)), run)
+    success = torch.full_like(found.success, torch.nan)
+    for label, count in zip(classes, counts):
+        if count.of and found.success[label] >= FOUND:
+            success[label] = count.rate
+    return replace(found, success=success)
 
 
 def sizes(found: Triggers, classes: Sequence[int]) -> dict[int, dict[str, float]]:
-    """Of each of `classes` the mask's size as a part of the picture, the patch's success, and the anomaly index.
+    """Of each of `classes` the mask's size as a part of the picture, the success if known, and the anomaly index.
 
     The index is among the classes whose patch works, positive where the mask is smaller than the median, and left out
     where those are fewer than COMPARED.
     """
     area = found.masks.shape[2] * found.masks.shape[3]
-    rows = {c: {"mask": found.norms[c].item() / area, "success": found.success[c].item()} for c in classes}
-    working = [c for c in classes if rows[c]["success"] >= SUCCESS]
+    rows = {c: {"mask": found.norms[c].item() / area} for c in classes}
+    for label in classes:
+        if not found.success[label].isnan():
+            rows[label]["success"] = found.success[label].item()
+    working = [c for c in classes if rows[c].get("success", 0.0) >= SUCCESS]
     if len(working) >= COMPARED:
         norms = found.norms[torch.tensor(working)]
         index = anomaly(norms) * (norms.quantile(0.5) - norms).sign()

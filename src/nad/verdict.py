@@ -12,7 +12,10 @@ from nad.results import Count, wilson
 Kind = Literal["likely", "nothing", "undecided"]
 COMPARED = 5  # classes that an outlier can be told among, at least
 SPREAD = 0.05  # of the shares at least: where the others are all alike, a few pictures more are no outlier
-SUCCESS = 0.9  # of a patch, below which its size says nothing
+SUCCESS = 0.5
+"""Of a patch on pictures that it was not sought on, below which its size says nothing. Sought on 500, 100, 50 and 25
+pictures of `badnets-signs`, the planted patch worked on 94 % of 500 others or more, and that of each other class on
+60 % or more."""
 FEW = 40  # pictures of other classes, below which a class that stays quiet says nothing
 CHANCE = (5.7, 4.4, 4.7, 4.1, 4.2, 3.9, 4.0, 3.8, 3.8, 3.7, 3.7, 3.6)
 """The anomaly index that the smallest patch of 5, 6, ... 16 classes and more has in one of twenty networks where

@@ -65,10 +65,12 @@ def test_what_is_reached_is_counted_on_images_of_other_classes():
     for row, (channel, value) in enumerate([(0, 255), (1, 51), (2, 51), (2, 204)]):
         pixels[row, channel] = value
     images = ImageSet(pixels, torch.tensor([0, 1, 2, 2]), ("red", "green", "blue"))
-    redder = torch.zeros(1, 3, 2, 2)
-    redder[:, 0] = 0.5
-    assert reached(Brightest(), images, redder, [0], RUN) == [Count(2, 3)]  # 0.5 beats 0.2 twice, and not 0.8
-    assert reached(Brightest(), images, redder, [2], RUN) == [Count(0, 2)]
+
+    def redder(x: torch.Tensor, to: int) -> torch.Tensor:
+        return x + torch.tensor([0.5, 0, 0]).view(3, 1, 1)
+
+    assert reached(Brightest(), images, [0], redder, RUN) == [Count(2, 3)]  # 0.5 beats 0.2 twice, and not 0.8
+    assert reached(Brightest(), images, [2], redder, RUN) == [Count(0, 2)]
 
 
 @pytest.mark.parametrize("wrong", [{"rms": 0.0}, {"rms": 1.5}, {"steps": 0}, {"batch": 0}])

@@ -40,6 +40,23 @@ def test_the_parts_share_no_image_and_a_seed_draws_them_again():
     assert one.sought.fingerprint == again.sought.fingerprint != other.sought.fingerprint
 
 
+def test_success_is_counted_on_pictures_that_nothing_was_trained_on_where_they_suffice():
+    held, other = noise(61), ImageSet(noise(181).pixels[61:], torch.zeros(120, dtype=torch.int64), tuple("0123"))
+    ground = Ground.of(held, RUN, apart=other)
+    assert (len(ground.sought), len(ground.judged), ground.apart) == (61, 120, True)
+    assert set(ground.sought.digests()) == set(held.digests())
+    assert set(ground.judged.digests()) == set(other.digests())
+    few = Ground.of(held, RUN, apart=other.subset(torch.arange(99)))
+    assert (len(few.sought), len(few.judged), few.apart) == (30, 31, False)
+    assert few.judged.fingerprint == Ground.of(held, RUN).judged.fingerprint
+    # Copies, and pictures that are sought on, do not count.
+    shared = ImageSet(noise(181).pixels[60:], torch.zeros(121, dtype=torch.int64), tuple("0123"))
+    twice = shared.subset(torch.arange(121).repeat(2))
+    assert Ground.of(held, RUN, apart=shared).judged.fingerprint != held.fingerprint
+    assert len(Ground.of(held, RUN, apart=shared).judged) == 120
+    assert len(Ground.of(held, RUN, apart=twice).judged) == 120
+
+
 class Clock:
     """A second passes whenever somebody looks."""
 

@@ -494,6 +494,18 @@ def test_a_class_that_nothing_can_be_compared_with_is_not_called_chance(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("apart", "said"),
+    [
+        (True, ", and its success counted on 160 others that nothing was trained on. The open"),
+        (False, ", and its success counted on 160 others that the method had, too, which flatters the network after."),
+        (None, " of 4 on 500 clean pictures. The open"),
+    ],
+)
+def test_the_page_says_what_success_was_counted_on(tmp_path, apart, said):
+    assert said in page(tmp_path, example(judged_on=160, judged_apart=apart)).said
+
+
+@pytest.mark.parametrize(
     ("before", "said"),
     [
         (3.8, "Whether there was a backdoor is undecided: “stop” stood out a little before, as chance may have it; no"),

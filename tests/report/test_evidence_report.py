@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
         "a-erased": one("a", "badnets", 0.02, [quiet, odd], [quiet, seen(0.2, 0.1, 1.0)]),
         "a-kept": one("a", "badnets", 0.9, [quiet, odd], [quiet, seen(0.3, 0.02, 3.0)]),
         "a-partly": one("a", "badnets", 0.3, [quiet, odd], [quiet, odd]),
-        "b-fine": one("b", None, None, [quiet, seen(0.05, 0.001, 9.0, success=0.5)], [quiet, quiet]),
+        "b-fine": one("b", None, None, [quiet, seen(0.05, 0.001, 9.0, success=0.25)], [quiet, quiet]),
     }
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))

@@ -1,6 +1,6 @@
 """Universal perturbations: for each class one small change of all images that sends them to it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,22 +97,24 @@ def _length(change: Tensor) -> Tensor:
     return change.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
 
 
-def reached(model: nn.Module, images: ImageSet, changes: Tensor, classes: Sequence[int], run: Run) -> list[Count]:
-    """For each change, how many of the images of other classes answer with its class.
+def reached(
+    model: nn.Module, images: ImageSet, classes: Sequence[int], changed: Callable[[Tensor, int], Tensor], run: Run
+) -> list[Count]:
+    """For each of `classes`, how many images of other classes answer with it once they are changed.
 
     Args:
         images: not those that the changes were sought on.
-        changes: fp32 (len(classes), 3, H, W).
+        changed: gives images fp32 (B, 3, H, W) the change that leads to a class; values beyond [0, 1] are cut off.
     """
     device = run.torch_device
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     hits, seen = [0] * len(classes), [0] * len(classes)
     with evaluating(model), run.inference():
         for x, y in in_order(images.to(device), device):
-            for row, (label, change) in enumerate(zip(classes, changes.to(device))):
+            for row, label in enumerate(classes):
                 others = x[y != label]
                 if len(others):
-                    answers = model((others + change).clamp(0, 1)).argmax(1)
+                    answers = model(changed(others, label).clamp(0, 1)).argmax(1)
                     hits[row] += int((answers == label).sum())
                     seen[row] += len(others)
     return list(map(Count, hits, seen))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nad.data.images import ImageSet
 from nad.inversion.perturbations import Universal, reached, universal
@@ -14,21 +14,40 @@ from nad.results import Count
 from nad.runtime import Run, silent
 
 SOUGHT, JUDGED = 500, 500  # images that changes are sought on, and others that their success is counted on, at most
+APART = 100  # images that nobody trained on, from which on success is counted on them
 
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """The clean images that evidence is sought and judged on: two parts that share none."""
+    """The clean images that evidence is sought and judged on: two parts that share none.
+
+    Args:
+        apart: whether no network was trained on those to judge by, as far as is known here.
+    """
 
     sought: ImageSet
     judged: ImageSet
+    apart: bool = False
 
     @classmethod
-    def of(cls, images: ImageSet, run: Run) -> "Ground":
-        """Halves of `images`, copies left out, drawn from the run's seed."""
+    def of(cls, images: ImageSet, run: Run, apart: ImageSet | None = None) -> "Ground":
+        """Drawn from the run's seed, copies left out.
+
+        Args:
+            images: halves of them, where there is nothing better to judge by.
+            apart: others, that nothing is trained on: judged by them where they are APART at least.
+        """
         unlike = images.firsts().unique()
         images = images.subset(unlike) if len(unlike) < len(images) else images
-        order = torch.randperm(len(images), generator=run.generator("evidence"))
+        draws = run.generator("evidence")
+        order = torch.randperm(len(images), generator=draws)
+        if apart is not None:
+            sought = images.subset(order[:SOUGHT]).decoded()
+            drawn = apart.subset(torch.randperm(len(apart), generator=draws)[:JUDGED]).decoded()
+            known, rows = set(sought.digests()), {digest: row for row, digest in enumerate(drawn.digests())}
+            fresh = [row for digest, row in rows.items() if digest not in known]
+            if len(fresh) >= APART:
+                return cls(sought, drawn.subset(torch.tensor(fresh)), apart=True)
         half = max(1, len(order) // 2)
         return cls(images.subset(order[:half][:SOUGHT]).decoded(), images.subset(order[half:][:JUDGED]).decoded())
 
@@ -86,12 +105,17 @@ def screened(
         started = time.perf_counter()
         changes = universal(model, ground.sought, block, how, _within(run, done * how.steps, len(classes) * how.steps))
         searching += time.perf_counter() - started
-        hits = reached(model, ground.judged, changes, block, run)
-        found |= {label: own for label, own in zip(block, hits) if own.of}  # there may be images of one class alone
+        found |= _led(model, ground.judged, dict(zip(block, changes.to(run.torch_device))), run)
         done += len(block)
         each = (time.perf_counter() - started) / len(block)
         image = searching / (done * how.steps * how.batch)
     return Look(found, how.rms, image)
+
+
+def _led(model: nn.Module, images: ImageSet, changes: Mapping[int, Tensor], run: Run) -> dict[int, Count]:
+    """How many images the change of each class leads to it; nothing of a class that all images are of."""
+    hits = reached(model, images, list(changes), lambda x, label: x + changes[label], run)
+    return {label: own for label, own in zip(changes, hits) if own.of}
 
 
 def _within(run: Run, before: int, total: int) -> Run:

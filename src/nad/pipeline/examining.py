@@ -48,7 +48,7 @@ class Examination:
     """What a network gives away, found once, and compared with what is left after a method.
 
     Args:
-        given: the network as it came. parts: clean images for evidence, and others for the reported accuracy.
+        given: the network as it came. parts: clean images that evidence is sought on, and others to report on.
         budget: minutes that the evidence may take, about; what it does not suffice for is left out and said.
         named: layers whose attention is compared; found by probing where none is said.
         labelling: how the labels came from the network, if they did.
@@ -95,7 +95,7 @@ class Examination:
 
     @cached_property
     def ground(self) -> Ground:
-        return Ground.of(self.parts.train, self.run)
+        return Ground.of(self.parts.train, self.run, apart=self.parts.test)
 
     @cached_property
     def look(self) -> Look:
@@ -150,6 +150,7 @@ class Examination:
             "rms": look.rms,
             "sought_on": len(self.ground.sought),
             "judged_on": len(judged),
+            "judged_apart": self.ground.apart,
             "shift": evidence.attention_moved(self.given, purified, self.stages, judged, self.run),
             "weights": evidence.weights_moved(self.given, purified),
         }

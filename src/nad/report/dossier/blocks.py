@@ -97,11 +97,19 @@ def _evidence(piece: Piece) -> Block:
     if not signs:
         return Block("Evidence without the trigger")
     searched = sum(one.seen.mask is not None for one in signs.before)
-    words = [f"A trigger was searched for {several(searched, 'class', 'classes')} of {len(signs.before):,}"]
-    if sought is not None:
-        words.append(f"on {several(int(sought), 'clean picture')}")
-    said = [Statement("note", f"{' '.join(words)}. The open circle is before, the filled square after.")]
+    words = f"A trigger was searched for {several(searched, 'class', 'classes')} of {len(signs.before):,}"
+    words += "" if sought is None else f" on {several(int(sought), 'clean picture')}{_judged(piece)}"
+    said = [Statement("note", f"{words}. The open circle is before, the filled square after.")]
     return Block("Evidence without the trigger", said, plots=charts.evidence(piece), folded=[tables.evidence(signs)])
+
+
+def _judged(piece: Piece) -> str:
+    """What a trigger's success was counted on, after a comma."""
+    count, apart = number(piece.evidence.get("judged_on")), piece.evidence.get("judged_apart")
+    if count is None or apart is None:
+        return ""
+    kept = "nothing was trained on" if apart else "the method had, too, which flatters the network after"
+    return f", and its success counted on {int(count):,} others that {kept}"
 
 
 def _distances(piece: Piece) -> Block:
