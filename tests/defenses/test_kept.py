@@ -90,6 +90,18 @@ def test_anything_else_is_made_anew(what, run, images, erased):
     assert len(erased) == 2
 
 
+def test_training_from_scratch_is_kept_for_all_networks_of_a_kind(run, images):
+    method, models = DEFENSES.create(f"scratch:{SHORT}"), [create("wrn-10-1", 4, seed=seed) for seed in (0, 1)]
+    one, two = (method(model, images, run) for model in models)
+    assert len(run.spared) == 1
+    assert same(one.model, two.model)
+    assert same(two.model, method(models[1], images, replace(run, keep=None)).model)
+    half = method(models[1].half(), images, run)
+    assert next(half.model.parameters()).dtype == torch.half
+    method(create("wrn-10-2", 4), images, run)
+    assert len(run.spared) == 1, "of another type or kind there is none yet"
+
+
 @pytest.mark.parametrize("file", ["tensors.safetensors", "record.json"])
 def test_what_is_damaged_is_made_again(file, run, images, erased):
     model = create("wrn-10-1", 4)

@@ -56,6 +56,10 @@ class Defense(Method):
 
         return purified_once(self, model, images, run, make)
 
+    def origin(self, model: nn.Module, images: ImageSet, run: Run) -> nn.Module:
+        """The network whose weights the result depends on, by which it is kept: the given one."""
+        return model
+
     def configuration(self) -> dict[str, Any]:
         """Every option that has a value: one that is new and off changes no fingerprint."""
         return {key: value for key, value in super().configuration().items() if value is not None}

@@ -39,7 +39,7 @@ def purified_once(
             found = method  # as it was asked for now: what means nothing here may have been said otherwise then
         return Outcome(network, found, piece.record["history"], piece.record["notes"])
 
-    if not method.speaks_for_itself:
+    if run.keep is None or not method.speaks_for_itself:
         return make()
     asked = {"format": FORMAT, "method": method.configuration()}
-    return made_once("purified", model, images, run, asked, make, pack, unpack)
+    return made_once("purified", method.origin(model, images, run), images, run, asked, make, pack, unpack)

@@ -7,7 +7,7 @@ from typing import Any, Self
 from torch import nn
 
 from nad.data.images import ImageSet
-from nad.defenses.base import DEFENSES, Outcome
+from nad.defenses.base import DEFENSES, Outcome, restored, working_copy
 from nad.defenses.trained import Trained
 from nad.errors import NadError
 from nad.models.create import create
@@ -43,13 +43,19 @@ class Scratch(Trained):
         self.enough(images)
         return self, {}
 
+    def origin(self, model: nn.Module, images: ImageSet, run: Run) -> nn.Module:
+        return restored(self.fresh(working_copy(model), images, run), model)  # one result for all networks of a kind
+
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
-        if self.model:
-            fresh = create(self.model, len(images.classes), trusted=False, seed=derive(run.seed, "scratch"))
-        else:
-            with run.seeded("scratch"):
-                fresh = reinitialised(model)
+        fresh = self.fresh(model, images, run)
         return Outcome(fresh, self, fit(fresh, images, self.how(), run, name="training from scratch"))
+
+    def fresh(self, model: nn.Module, images: ImageSet, run: Run) -> nn.Module:
+        """What training starts with: `model` with its weights drawn anew, or the other architecture."""
+        if self.model:
+            return create(self.model, len(images.classes), trusted=False, seed=derive(run.seed, "scratch"))
+        with run.seeded("scratch"):
+            return reinitialised(model)
 
 
 def reinitialised(model: nn.Module) -> nn.Module:
