@@ -28,7 +28,7 @@ from nad.runtime import Run
 CLEAN = {"signs": 0.2, "cifar10-jpeg": 0.05, "gtsrb32": 0.03}  # 1,000 to 2,500 images
 METHODS = {"nad-sau": "nad-sau", "finetune": "finetune:lr=0.02"}
 MINUTES = 60.0  # enough for every class, whatever else the machine does
-KEPT = ("classes", "rms", "sought_on", "judged_on", "shift")
+KEPT = ("classes", "rms", "sought_on", "patches_on", "judged_on", "judged_apart", "shift")
 
 
 def told(made: Made, network: str, seed: int) -> dict[str, Any]:

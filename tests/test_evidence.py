@@ -47,12 +47,11 @@ def test_sizes_by_hand():
 
 
 def test_how_many_classes_there_is_time_for():
-    ground = Ground.of(noise(200, 20), RUN)
     look = Look({}, 0.01, seconds=1e-3)
-    each = 1e-3 * 300 * evidence.EPOCHS * 2  # 100 pictures are shown three times
-    assert evidence.affordable(look, ground, 3.5 * each, networks=2) == 3
-    assert evidence.affordable(look, ground, 0, networks=2) == 0
-    assert evidence.affordable(look, ground, float("inf"), networks=2) == evidence.DEEPEST
+    each = 1e-3 * evidence.SHOWN * evidence.EPOCHS * 2
+    assert evidence.affordable(look, 20, 3.5 * each, networks=2) == 3
+    assert evidence.affordable(look, 20, 0, networks=2) == 0
+    assert evidence.affordable(look, 20, float("inf"), networks=2) == evidence.DEEPEST
 
 
 def test_few_pictures_make_a_patch_as_small_as_many_do():

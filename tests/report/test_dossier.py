@@ -331,7 +331,7 @@ def test_a_class_is_not_said_to_keep_a_sign_that_it_never_had(tmp_path):
     assert "“truck” was found before, and none is found after. “truck” stands out a little" in said
     lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"anomaly": 6.1}}, *rest]))
     assert "“truck” that was found before is still there" in headline(pieces(tmp_path)[0])
-    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"success": 0.5}}, *rest]))
+    lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"success": 0.4}}, *rest]))
     assert "stands out" not in headline(pieces(tmp_path)[0]), "a patch that does not work says nothing"
 
 
@@ -498,11 +498,11 @@ def test_a_class_that_nothing_can_be_compared_with_is_not_called_chance(tmp_path
     [
         (True, ", and its success counted on 160 others that nothing was trained on. The open"),
         (False, ", and its success counted on 160 others that the method had, too, which flatters the network after."),
-        (None, " of 4 on 500 clean pictures. The open"),
+        (None, " of 4 on 256 clean pictures. The open"),
     ],
 )
 def test_the_page_says_what_success_was_counted_on(tmp_path, apart, said):
-    assert said in page(tmp_path, example(judged_on=160, judged_apart=apart)).said
+    assert said in page(tmp_path, example(patches_on=256, judged_on=160, judged_apart=apart)).said
 
 
 @pytest.mark.parametrize(

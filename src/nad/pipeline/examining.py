@@ -107,7 +107,9 @@ class Examination:
         """The most suspicious classes, as many as there is time for, and their smallest patches."""
         screening = self.look.seconds * len(self.look.suspicious) * evidence.SCREENING * self.networks
         left = max(0.0, evidence.SURE * (60 * self.budget - screening))
-        classes = self.look.suspicious[: evidence.affordable(self.look, self.ground, left, self.networks)]
+        classes = self.look.suspicious[
+            : evidence.affordable(self.look, len(self.parts.train.classes), left, self.networks)
+        ]
         return classes, evidence.inverted(self.given, self.ground, classes, self.run) if classes else None
 
     @cached_property
@@ -149,6 +151,7 @@ class Examination:
             "references": evidence.REFERENCES,
             "rms": look.rms,
             "sought_on": len(self.ground.sought),
+            "patches_on": min(len(self.ground.sought), evidence.SHOWN),
             "judged_on": len(judged),
             "judged_apart": self.ground.apart,
             "shift": evidence.attention_moved(self.given, purified, self.stages, judged, self.run),
@@ -198,6 +201,6 @@ class Examination:
         said = [f"Within the budget {unseen} classes were not looked at."] if unseen else []
         said += evidence.unsought(screened, inverted, classes)
         if (unseen or screened > inverted) and inverted < min(COMPARED, classes):
-            minutes = evidence.sufficient(self.look, self.ground, self.networks)
+            minutes = evidence.sufficient(self.look, classes, self.networks)
             said.append(f"--budget {minutes} (minutes) would do, about, to look at every class and to compare patches.")
         return said if self.stages else [*said, "The network has no feature maps to compare the attention of."]

@@ -59,10 +59,10 @@ def suspect_checkpoint(
     read = intake(loaded.model, images, run, own=dataset.labelling is not None).noting(*remarks(dataset, clean))
     refuse_misread(loaded.model, images, run, read)
     told(read)
-    ground = Ground.of(images, run)
+    ground, count = Ground.of(images, run), len(images.classes)
     look = screened(loaded.model, ground, run, seconds=60 * budget - (time.perf_counter() - began))
     left = evidence.SURE * (60 * budget - (time.perf_counter() - began))
-    asked = look.suspicious[: evidence.affordable(look, ground, left, networks=1)]
+    asked = look.suspicious[: evidence.affordable(look, count, left, networks=1)]
     classes = asked if len(asked) >= COMPARED else []  # of fewer no index can be said
     found = evidence.inverted(loaded.model, ground, classes, run) if classes else None
     seen = evidence.seen(look, images.classes, found, classes)
@@ -72,10 +72,11 @@ def suspect_checkpoint(
         "classes": [one.to_json() for one in seen],
         "screened": len(look.suspicious),
         "inverted": len(classes),
-        "skipped": _skipped(ground, len(look.suspicious), len(classes), evidence.sufficient(look, ground, networks=1)),
+        "skipped": _skipped(ground, len(look.suspicious), len(classes), evidence.sufficient(look, count, networks=1)),
         "intake": read.to_json(),
         "rms": look.rms,
         "sought_on": len(ground.sought),
+        "patches_on": min(len(ground.sought), evidence.SHOWN),
         "judged_on": len(ground.judged),
         "budget": budget,
         "seconds": time.perf_counter() - began,

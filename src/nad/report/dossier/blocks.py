@@ -93,7 +93,8 @@ def _accuracy(piece: Piece) -> Block:
 
 
 def _evidence(piece: Piece) -> Block:
-    signs, sought = Signs.of(piece), number(piece.evidence.get("sought_on"))
+    signs = Signs.of(piece)
+    sought = number(piece.evidence.get("patches_on", piece.evidence.get("sought_on")))
     if not signs:
         return Block("Evidence without the trigger")
     searched = sum(one.seen.mask is not None for one in signs.before)
