@@ -255,6 +255,7 @@ def test_a_teacher_that_costs_too_much_on_held_out_images_gives_way_to_the_fallb
     outcome = quick(spec)(learned, images, RUN)
     note = outcome.notes["fallback"]
     assert (note["chosen"], len(note["curve"])) == (chosen, tried)
+    assert ("control_accuracy" in note) == (chosen == "the fallback"), "what fits is compared with the network alone"
     assert note["held_out"] == len(images), (
         "96 images are fewer than are enough to judge by, so all five folds are used"
     )

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Defense
-from nad.defenses.choosing import Fold, most_aggressive, over, right
+from nad.defenses.choosing import Fold, most_aggressive, over, right, shortfall
 from nad.defenses.nad import NAD
 from nad.defenses.sau import SAU
 from nad.registry import option
@@ -71,8 +71,8 @@ class NADSAU(NAD):
     def bearable(self, fallback: Defense, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         """With the teacher, or else the fallback, whose student keeps its held-out drop within `max_drop`; the curve.
 
-        The teacher, which erases more, is tried first, so that in the usual case one trial decides; the control is the
-        same student without a teacher.
+        The teacher, which erases more, is tried first, and in the usual case that decides; only where it costs too much
+        by the given network is the control trained, the same student without a teacher.
         """
         parts = judging(self.held_out(images, run))
 
@@ -84,12 +84,15 @@ class NADSAU(NAD):
 
         first = replace(self, fallback=None)
         methods = {"the fallback": replace(first, teacher=fallback), "the teacher": first}
+        given, tried = right(model, [fold.held for fold in parts], run), answers("the teacher", first)
+        dear = shortfall(given, tried, self.allowed_drop, paired=False)
+        untaught = replace(first, teacher="given", start=None, strength=None, beta=(0.0,))
         chosen, note = most_aggressive(
             tuple(methods),
-            lambda setting: (answers(setting, methods[setting]), {}),
-            right(model, [fold.held for fold in parts], run),
+            lambda setting: (tried if setting == "the teacher" else answers(setting, methods[setting]), {}),
+            given,
             self.allowed_drop,
-            control=answers("no teacher", replace(first, teacher="given", start=None, strength=None, beta=(0.0,))),
+            control=answers("no teacher", untaught) if dear else None,
             downwards=True,
         )
         taken = methods[chosen]
