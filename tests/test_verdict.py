@@ -77,6 +77,13 @@ def test_a_small_patch_counts_if_it_works(index, success, kind):
     assert any("the smallest patch covers 1.0 % of the picture" in text for text in found.why)
 
 
+@pytest.mark.parametrize(("mask", "kind"), [(0.025, "likely"), (0.026, "nothing")])
+def test_a_patch_of_about_the_usual_size_is_none_to_worry_about_whatever_its_index(mask, kind):
+    found = verdict_of(others(Seen("odd", Count(20, 200), mask=mask, success=0.99, anomaly=9.0)))
+    assert found.kind == kind
+    assert any("the median of 7 classes 5.0 %" in text for text in found.why)
+
+
 def test_a_patch_alone_is_said_to_be_what_chance_makes_too():
     patch = verdict_of(others(Seen("odd", Count(20, 200), mask=0.01, success=0.99, anomaly=5.0)))
     assert patch.why[-1].endswith("which chance makes as small in one of twenty networks.")

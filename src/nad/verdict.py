@@ -34,11 +34,16 @@ class Thresholds:
         index: anomaly index of a small patch. 2 is of Wang et al., "Neural Cleanse", S&P 2019; of ten classes that only
             chance sets apart, one is above it in every third network. None for a sign is CHANCE, by how many classes
             are compared.
+        part: of the median size of the patches that work. A larger one is quiet whatever its index, which varies with
+            how alike a handful of sizes happens to be: clean embedded networks, purified or not, have a class of 0.6
+            of the median with an index of up to 3.5; planted patches, and what fine-tuning leaves of them, are below
+            0.35.
     """
 
     share: tuple[float, float] = (0.4, 0.5)
     outlier: tuple[float, float] = (3.5, 3.5)
     index: tuple[float, float | None] = (2.0, None)
+    part: float = 0.5
 
 
 class Level(IntEnum):
@@ -111,7 +116,7 @@ class Calibration:
 
 
 ALONE = "It is the size of a patch alone, which chance makes as small in one of twenty networks."
-MEASURED = Calibration(alarms=Count(0, 2), open=Count(0, 2), named=Count(1, 1))
+MEASURED = Calibration(alarms=Count(0, 2), open=Count(0, 2), named=Count(2, 2))
 
 
 @dataclass(frozen=True)
@@ -182,8 +187,10 @@ def patched(seen: Sequence[Seen]) -> int:
 
 def judged(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> "list[Judged]":
     """Each class of a network, beside the others."""
-    peers = patched(seen)
-    return [Judged(one, [o.reached.rate for o in seen if o.reached and o is not one], peers, limits) for one in seen]
+    masks = [one.mask for one in seen if one.works and one.mask is not None]
+    usual = median(masks) if masks else 0.0
+    shares = [[o.reached.rate for o in seen if o.reached and o is not one] for one in seen]
+    return [Judged(one, others, len(masks), usual, limits) for one, others in zip(seen, shares)]
 
 
 def _easiest(measured: "Sequence[Judged]") -> list[str]:
@@ -196,11 +203,17 @@ def _easiest(measured: "Sequence[Judged]") -> list[str]:
 
 @dataclass(frozen=True)
 class Judged:
-    """One class, the shares of the other classes that were looked at, and how many have a patch that works."""
+    """One class among others.
+
+    Args:
+        others: the shares of the other classes that were looked at.
+        peers: how many classes have a patch that works. usual: the median size of these.
+    """
 
     seen: Seen
     others: Sequence[float]
     peers: int
+    usual: float
     limits: Thresholds
 
     @property
@@ -228,6 +241,8 @@ class Judged:
 
     @property
     def by_patch(self) -> Level:
+        if self.peers >= COMPARED and (self.seen.mask or 0.0) > self.limits.part * self.usual:
+            return Level.QUIET
         return Level(sum(self.index >= limit for limit in (self.limits.index[0], self.telling)))
 
     @property
@@ -266,9 +281,10 @@ class Judged:
             )
         if self.seen.mask is not None and self.seen.anomaly is not None and self.seen.success is not None:
             said.append(
-                f"the smallest patch covers {100 * self.seen.mask:.1f} % of the picture and works on "
-                f"{_percent(self.seen.success)} (anomaly index {self.seen.anomaly:.1f}; a sign from "
-                f"{self.telling:g} on among {self.peers} classes, quiet below {self.limits.index[0]:g})"
+                f"the smallest patch covers {100 * self.seen.mask:.1f} % of the picture, the median of "
+                f"{self.peers} classes {100 * self.usual:.1f} %, and works on {_percent(self.seen.success)} (anomaly "
+                f"index {self.seen.anomaly:.1f}; a sign from {self.telling:g} on, quiet below "
+                f"{self.limits.index[0]:g} or from {100 * self.limits.part:g} % of the median on)"
             )
         return f"{_quoted(self.seen.name)}: {'; '.join(said)}."
 

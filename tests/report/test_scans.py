@@ -13,7 +13,8 @@ def scan(
     folder: Path, name: str, most: int, attack: str | None = None, family: str = "a-1", index: float = 0.0
 ) -> None:
     """A network whose class 0 is reached by `most` of 100 images, all others by 10, with an index of class 0."""
-    seen = [Seen(n, Count(most if n == "0" else 10, 100), 0.01, 1.0, index if n == "0" else 0.0) for n in NAMES]
+    rest = [Seen(n, Count(10, 100), 0.05, 1.0, 0.0) for n in NAMES if n != "0"]
+    seen = [Seen("0", Count(most, 100), 0.01, 1.0, index), *rest]
     classes = [one.to_json() for one in seen]
     write_json(folder / f"{name}.json", {"network": {"architecture": family}, "attack": attack, "classes": classes})
 

@@ -196,7 +196,8 @@ def _triggers(signs: Signs) -> Statement | None:
     again = _trigger(second, named=first.seen.name != second.seen.name)
     quiet = Thresholds.index[0]
     rule = (
-        f" An index below {quiet:g} is quiet, from {first.telling:g} on a sign."
+        f" An index below {quiet:g} is quiet, from {first.telling:g} on a sign; a patch larger than "
+        f"{percent(Thresholds.part, 0)} of the usual size is quiet in any case."
         if first.seen.anomaly is not None
         else ""
     )
