@@ -111,7 +111,7 @@ def unsplit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def victim(nad: Nad, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a WRN-10-1 that `nad train` gave a BadNets backdoor; tests only read it."""
     folder = tmp_path_factory.mktemp("networks") / "victim"
-    how = ("--model", "wrn-10-1", "--attack", ATTACK, "--regime", "paper", "--epochs", 10)
+    how = ("--model", "wrn-10-1", "--attack", ATTACK, "--regime", "paper", "--epochs", 12)
     ran = nad("train", "--data", tiny, *how, "--out", folder)
     assert ran.code == 0, ran.err
     return folder

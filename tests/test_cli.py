@@ -111,7 +111,7 @@ def test_training_leaves_a_network_its_card_and_the_evidence(victim: Path) -> No
     assert (card["architecture"], card["classes"]) == ("wrn-10-1", ["go", "left", "right", "stop"])
     assert Attack.parse(card["attack"]) == Attack.parse(result["attack"]) == Attack.parse(ATTACK)
     assert (card["size"], card["seed"], card["attack_seed"]) == ([16, 16], 0, 0)
-    assert (card["recipe"]["epochs"], card["recipe"]["augment"], card["recipe"]["shuffle"]) == (10, [], "once")
+    assert (card["recipe"]["epochs"], card["recipe"]["augment"], card["recipe"]["shuffle"]) == (12, [], "once")
     assert card["metrics"] == result["after"]
     assert result["configuration"]["attack"]["rate"] == 0.1
     assert result["seconds"] > 0
