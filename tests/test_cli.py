@@ -118,7 +118,7 @@ def test_training_leaves_a_network_its_card_and_the_evidence(victim: Path) -> No
     assert "before" not in result
     with (victim / "history.csv").open() as file:
         epochs = list(csv.DictReader(file))
-    assert [int(e["epoch"]) for e in epochs] == list(range(1, 11))
+    assert [int(e["epoch"]) for e in epochs] == list(range(1, 13))
     assert 0 < float(epochs[-1]["loss"]) < float(epochs[0]["loss"])
     poisoned = read(victim / "indices.json")["poisoned"]
     assert len(set(poisoned)) == 26  # a tenth of 256
