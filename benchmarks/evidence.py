@@ -50,14 +50,13 @@ def examined(network: str, dataset: Dataset, places: dict[str, Path], seed: int)
     loaded = load(zoo.locate(network))
     attack = attack_on(loaded, "card") if loaded.card and loaded.card.attack else None
     terms = Terms(clean=CLEAN[dataset.name], attack=attack, budget=MINUTES)
-    left = iter(places.values())
+    for method, path in places.items():  # one by one: of several together evidence is judged as for a mark
 
-    def write(made: Made) -> None:
-        path = next(left)  # methods come in the order that they were given in
-        write_json(path, told(made, network, seed), indent=None)
-        print(path.stem, made.result.after.asr, flush=True)
+        def write(made: Made, path: Path = path) -> None:
+            write_json(path, told(made, network, seed), indent=None)
+            print(path.stem, made.result.after.asr, flush=True)
 
-    purify_checkpoint(loaded, dataset, [Defense.parse(METHODS[m]) for m in places], Run(seed), terms, write)
+        purify_checkpoint(loaded, dataset, [Defense.parse(METHODS[method])], Run(seed), terms, write)
 
 
 def main() -> None:

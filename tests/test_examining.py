@@ -39,10 +39,16 @@ def test_a_budget_is_for_all_networks_together(monkeypatch):
     assert asked == [30.0, 15.0]
 
 
-@pytest.mark.parametrize(("reported", "sizes"), [(120, (48, 120, True)), (24, (24, 24, False))])
-def test_evidence_is_judged_on_the_reported_pictures_where_they_suffice(reported, sizes):
+@pytest.mark.parametrize(
+    ("reported", "networks", "sizes"),
+    [(120, 2, (48, 120, True)), (24, 2, (24, 24, False)), (120, 3, (24, 24, False))],
+)
+def test_evidence_is_judged_on_the_reported_pictures_where_they_suffice_and_nothing_is_marked(
+    reported, networks, sizes
+):
     given, purified = create("wrn-10-1", 12), create("wrn-10-1", 12, seed=1)
     parts = Parts(signs("train", 48, size=16), signs("test", reported, size=16))
     run = Run(device="cpu")
-    said, _ = Examination(given, parts, run, 1e-6).of(purified, predictions(purified, parts.test, run))
+    examined = Examination(given, parts, run, 1e-6, networks=networks)
+    said, _ = examined.of(purified, predictions(purified, parts.test, run))
     assert (said["sought_on"], said["judged_on"], said["judged_apart"]) == sizes

@@ -95,7 +95,8 @@ class Examination:
 
     @cached_property
     def ground(self) -> Ground:
-        return Ground.of(self.parts.train, self.run, apart=self.parts.test)
+        several = self.networks > 2  # one of the methods is marked then, a choice that no reported picture may make
+        return Ground.of(self.parts.train, self.run, apart=None if several else self.parts.test)
 
     @cached_property
     def look(self) -> Look:
