@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/nad demo --overwrite
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

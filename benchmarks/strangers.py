@@ -76,9 +76,9 @@ class Victim:
 
 def _all() -> dict[str, Victim]:
     kinds = {
-        "resnet18": ("torchvision:resnet18", 64),
-        "mobilenet": ("torchvision:mobilenet_v3_small", 64),
-        "vit": (VIT, 32),
+        "resnet18": ("torchvision:resnet18", {"gtsrb": 64, "cifar": 32}),
+        "mobilenet": ("torchvision:mobilenet_v3_small", {"gtsrb": 64, "cifar": 64}),
+        "vit": (VIT, {"gtsrb": 32, "cifar": 32}),
     }
     sets, epochs = {"gtsrb": "gtsrb32", "cifar": "cifar10-jpeg"}, {"gtsrb": 5, "cifar": 8}
     planted: dict[str, dict[str, str | None]] = {
@@ -86,8 +86,8 @@ def _all() -> dict[str, Victim]:
         "cifar": {"badnets": "badnets", "trojan": "trojan", "clean": None},
     }
     return {
-        f"{kind}-{data}-{name}": Victim(model, size, sets[data], attack, epochs[data])
-        for kind, (model, size) in kinds.items()
+        f"{kind}-{data}-{name}": Victim(model, sizes[data], sets[data], attack, epochs[data])
+        for kind, (model, sizes) in kinds.items()
         for data, attacks in planted.items()
         for name, attack in attacks.items()
     }

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+# Workers take the cores; threads that wait for each other on a busy one make a minute of training five.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 CLASSES = ("go", "left", "right", "stop")  # sorted, as class folders are
 ATTACK = "badnets:target=1"
@@ -48,8 +53,7 @@ def command(*args: object) -> Ran:
     """`nad` with these arguments in this process; an exception that it lets through is the test's."""
     from nad.cli import main
 
-    out, err, threads = io.StringIO(), io.StringIO(), torch.get_num_threads()
-    torch.set_num_threads(1)  # on a busy machine threads wait for each other much longer than they compute
+    out, err = io.StringIO(), io.StringIO()
     try:
         with (
             contextlib.redirect_stdout(out),
@@ -60,8 +64,6 @@ def command(*args: object) -> Ran:
             main()
     except SystemExit as end:
         return Ran(int(end.code or 0), out.getvalue(), err.getvalue())
-    finally:
-        torch.set_num_threads(threads)
     return Ran(0, out.getvalue(), err.getvalue())
 
 

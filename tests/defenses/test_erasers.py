@@ -28,12 +28,12 @@ SETTINGS = {  # short; what is chosen on held-out images is chosen once
     "ft-sam": "ft-sam:epochs=5,lr=0.05",
     "i-bau": "i-bau:epochs=12,batch=64,portion=0.1,fixed_point=2",
     "kd": f"kd:{TEACHER},epochs=5,lr=0.02",
-    "mcr": "mcr:epochs=10,t=0.5,lr=0.05",
+    "mcr": "mcr:epochs=10,t=0.5,lr=0.2",
     "mesa": "mesa:generator_epochs=10,levels=0.9,lr=0.05,portion=0.1,epochs=5,size=4",
     "mixup": "mixup:lr=0.1,epochs=5",
     "nad": f"nad:{TEACHER},epochs=5,lr=0.02,beta=5",
     "nad-sau": "nad-sau:teacher=(sau:epochs=5,lr=0.05),epochs=3",
-    "neural-cleanse": "neural-cleanse:inversion_epochs=20,inversion_images=96,lr=0.05,epochs=3",
+    "neural-cleanse": "neural-cleanse:inversion_epochs=20,inversion_images=96,lr=0.05,epochs=6",
     "rnp": "rnp:folds=1,epochs=3,max_drop=0.15",
     "sau": "sau:epochs=5,lr=0.05",
     "scratch": "scratch:epochs=15,lr=0.1",
@@ -55,7 +55,7 @@ def signs() -> tuple[ImageSet, ImageSet]:
 def victim(signs) -> nn.Module:
     model = create("wrn-10-1", 4)
     poisoned = ATTACK.poison(signs[0], RUN)
-    fit(model, poisoned, Recipe(epochs=8, lr=0.2, schedule="onecycle"), RUN)
+    fit(model, poisoned, Recipe(epochs=12, lr=0.2, schedule="onecycle"), RUN)
     metrics = evaluate(model, signs[1], ATTACK, RUN)
     assert metrics.acc.rate > 0.9
     assert metrics.asr.rate > 0.95
@@ -81,7 +81,7 @@ def test_an_easy_backdoor_is_removed(name, victim, clean, signs):
 
 
 def test_who_knows_the_trigger_removes_it(victim, clean, signs):
-    outcome = Oracle(attack=ATTACK, portion=0.1, lr=0.02, epochs=3)(victim, clean, RUN)
+    outcome = Oracle(attack=ATTACK, portion=0.1, lr=0.02, epochs=6)(victim, clean, RUN)
     metrics = evaluate(outcome.model, signs[1], ATTACK, RUN)
     assert metrics.asr.rate < 0.05
     assert metrics.acc.rate > 0.9

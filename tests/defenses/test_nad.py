@@ -275,6 +275,28 @@ def test_what_the_student_forgets_without_a_teacher_is_not_held_against_one(lear
     assert (note["reference_accuracy"], note["chosen"]) == (note["control_accuracy"], "the teacher")
 
 
+@pytest.mark.parametrize(
+    ("count", "how", "trained_on", "trainings"),
+    [(700, "", 600, 1), (699, "", 699, 2), (700, ",hold_out=0.1", 630, 1), (700, ",folds=2", 700, 2)],
+)
+def test_of_many_images_the_student_that_was_judged_is_the_result(monkeypatch, count, how, trained_on, trainings):
+    many, sizes = signs("train", 720, size=16).subset(torch.arange(count)), []
+    student = NAD.student
+
+    def counted(self, cast, images, *more):
+        sizes.append(len(images))
+        return student(self, cast, images, *more)
+
+    monkeypatch.setattr(NAD, "student", counted)
+    easy = "nad-sau:teacher=(finetune:lr=1e-6,epochs=1),strength=0,epochs=1,batch=64,lr=1e-6"
+    outcome = quick(f"{easy}{how}")(create("wrn-10-1", 12), many, RUN)
+    note = outcome.notes["fallback"]
+    assert (note["chosen"], note["trained_on"], len(sizes)) == ("the teacher", trained_on, trainings)
+    assert sizes[-1] == trained_on
+    if trainings == 1:
+        assert note["held_out"] == count - trained_on
+
+
 def test_no_more_folds_are_trained_on_than_judge():
     many = signs("train", 600, size=32)
     assert [len(fold.held) for fold in judging(folds(many, 0.2, RUN))] == [120]

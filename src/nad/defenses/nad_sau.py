@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal, Self
 from torch import Tensor, nn
 
 from nad.data.images import ImageSet
-from nad.defenses.base import DEFENSES, Defense
-from nad.defenses.choosing import Fold, most_aggressive, over, right, shortfall
+from nad.defenses.base import DEFENSES, Defense, Outcome
+from nad.defenses.choosing import Fold, folds, most_aggressive, over, right, shortfall
 from nad.defenses.nad import NAD
 from nad.defenses.sau import SAU
 from nad.registry import option
@@ -15,6 +15,7 @@ from nad.runtime import Run
 from nad.training import Schedule
 
 JUDGES = 100  # held-out images that are enough to tell a network that lost much; each fold is a whole training
+SPARED = 1 / 7  # of the images: where JUDGES are no more, a student does without them, and is not trained again
 
 
 @DEFENSES.register("nad-sau")
@@ -24,7 +25,9 @@ class NADSAU(NAD):
 
     The student trains gently and sharpness-aware. A student that starts as the given network, the usual way round, has
     to forget the backdoor once more, and does not forget every one. Where held-out images say that all this costs more
-    than `max_drop`, as it does where images are few, a gentler teacher is taken.
+    than `max_drop`, as it does where images are few, a gentler teacher is taken. Of 700 images or more, 100 are held
+    out, at most `hold_out` of them, and the student that was judged on them is the result: training it again with them
+    would take as long once more.
 
     Source: none; NAD (ICLR 2021) and SAU (NeurIPS 2023) composed. The settings were fixed on development victims, see
     docs/defenses.md and, for few images, docs/practitioner.md.
@@ -60,25 +63,42 @@ class NADSAU(NAD):
         """Whether there is another teacher to take in the place of the one that is made."""
         return not (self.fallback is None or self.teacher_checkpoint or self.teacher == "given")
 
-    def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
-        if self.fallback is None or not self.falls_back:
-            return super().settled(model, images, run)
-        self.enough(images)
-        method, note = self.bearable(self.fallback, model, images, run)
-        settled, notes = method.settled(model, images, run)
-        return settled, {"fallback": note} | notes
+    def configuration(self) -> dict[str, Any]:
+        """With the version of the rule where one of two teachers is taken."""
+        return super().configuration() | ({"rule": 2} if self.falls_back else {})
 
-    def bearable(self, fallback: Defense, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
-        """With the teacher, or else the fallback, whose student keeps its held-out drop within `max_drop`; the curve.
+    def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
+        return (self, {}) if self.falls_back else super().settled(model, images, run)
+
+    def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
+        if self.fallback is None or not self.falls_back:
+            return super().erase(model, images, run)
+        self.enough(images)
+        whole = SPARED * len(images) >= JUDGES and self.folds is None
+        parts = folds(images, min(self.hold_out, JUDGES / len(images)), run, 1) if whole else self.held_out(images, run)
+        parts = judging(parts)
+        method, note, last = self.bearable(self.fallback, model, parts, run)
+        learnt = parts[0].kept if whole else images
+        outcome = last if whole and last else method(model, learnt, run)
+        return replace(outcome, notes={"fallback": note | {"trained_on": len(learnt)}} | outcome.notes)
+
+    def bearable(
+        self, fallback: Defense, model: nn.Module, parts: list[Fold], run: Run
+    ) -> tuple[Self, dict[str, Any], Outcome | None]:
+        """With the teacher, or else the fallback, whose student keeps its held-out drop within `max_drop`.
 
         The teacher, which erases more, is tried first, and in the usual case that decides; only where it costs too much
         by the given network is the control trained, the same student without a teacher.
+
+        Returns:
+            The method, the curve, and what the method gave on the last part; none where it diverged.
         """
-        parts = judging(self.held_out(images, run))
+        last: dict[str, Outcome] = {}
 
         def answers(setting: str, method: Self) -> Tensor:
             def answer(fold: Fold) -> Tensor:
-                return right(method(model, fold.kept, run).model, [fold.held], run)
+                last[setting] = method(model, fold.kept, run)
+                return right(last[setting].model, [fold.held], run)
 
             return over(parts, run, "the teacher", setting, answer)
 
@@ -96,7 +116,8 @@ class NADSAU(NAD):
             downwards=True,
         )
         taken = methods[chosen]
-        return taken, note | {"teacher": taken.teacher if isinstance(taken.teacher, str) else taken.teacher.recorded()}
+        note["teacher"] = taken.teacher if isinstance(taken.teacher, str) else taken.teacher.recorded()
+        return taken, note, last.get(chosen)
 
 
 def judging(parts: list[Fold]) -> list[Fold]:
