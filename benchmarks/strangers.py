@@ -111,7 +111,8 @@ def trained(victim: Victim, dataset: Dataset, place: Path, run: Run) -> Attack |
     file = place / "model.pt"
     if not file.exists():
         model = Normalized(create(victim.network, len(dataset.classes), run.seed), *_imagenet())
-        fit(model, attack.poison(images, run) if attack else images, victim.recipe, run, name="training")
+        how = run.suiting(model)
+        fit(model, attack.poison(images, run) if attack else images, victim.recipe, how, name="training")
         place.mkdir(parents=True, exist_ok=True)
         torch.save(model.model.cpu().state_dict(), file.with_suffix(".part"))
         os.replace(file.with_suffix(".part"), file)

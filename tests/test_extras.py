@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from nad import extras
 from nad.errors import NadError
@@ -34,6 +35,19 @@ def test_a_child_run_is_another_stream_and_the_global_one_is_untouched():
     with run.seeded("modules"):
         assert torch.equal(torch.rand(2), first)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_auto_takes_no_bf16_for_depthwise_convolutions_on_a_cpu(monkeypatch):
+    plain, depthwise = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))
+    monkeypatch.setattr("nad.runtime._multiplies_in_bf16", lambda device: True)
+    run = Run(seed=3, device="cpu")
+    assert run.suiting(plain) is run
+    assert run.resolved_precision == "bf16"
+    assert not run.suited
+    assert run.suiting(depthwise).describe() == {"seed": 3, "device": "cpu", "precision": "fp32"}
+    assert run.suited == ["fp32"]
+    asked = Run(device="cpu", precision="bf16")
+    assert asked.suiting(depthwise) is asked, "what is asked for is taken"
 
 
 def test_precision_and_device_are_resolved_and_said():

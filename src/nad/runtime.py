@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from nad.errors import NadError, printable
 from nad.seeding import derive, generator
@@ -34,11 +35,12 @@ class Run:
     Args:
         seed: drives everything random through named generators.
         device: `auto` takes CUDA, then MPS, then the CPU.
-        precision: `auto` takes bf16 only where the hardware multiplies in it.
+        precision: `auto` takes bf16 only where the hardware multiplies in it; see `suiting`.
         progress: called as work proceeds.
         keep: folder of purified networks and of evaluations that are made once and used again; none where nothing is
             said.
         spared: seconds that such networks took when they were made, each time one is used again.
+        suited: the precision of each run that `suiting` made of this one.
         devices: how many a plain training is spread over.
         within: what this process computes with where it is one of several.
         alone: whether nothing else is meant to be computed here meanwhile.
@@ -50,6 +52,7 @@ class Run:
     progress: Progress = silent
     keep: Path | None = None
     spared: list[float] = field(default_factory=list, compare=False, repr=False)
+    suited: list[str] = field(default_factory=list, compare=False, repr=False)
     devices: int = 1
     within: Fabric | None = field(default=None, compare=False, repr=False)
     alone: bool = True
@@ -83,6 +86,19 @@ class Run:
         if self.precision != "auto":
             return self.precision
         return "bf16" if _multiplies_in_bf16(self.torch_device) else "fp32"
+
+    def suiting(self, model: nn.Module) -> "Run":
+        """This run, but in fp32 where `auto` leads to bf16 on a CPU and the network convolves each channel alone.
+
+        The gradient of such a convolution takes five times as long in bf16: a step of a MobileNet nearly three times,
+        though one of a ConvNeXt, which is dense besides, a fifth less (benchmarks/README.md).
+        """
+        slower = self.precision == "auto" and self.torch_device.type == "cpu" and self.resolved_precision == "bf16"
+        depthwise = (layer for layer in model.modules() if 1 < getattr(layer, "groups", 1) == layer.in_channels)
+        if self.within or not (slower and any(depthwise)):
+            return self
+        self.suited.append("fp32")
+        return replace(self, precision="fp32")
 
     @cached_property
     def fabric(self) -> Fabric:

@@ -109,7 +109,7 @@ class Erasure(Cell):
         method = self.defense()
         if isinstance(method, Oracle):
             method = replace(method, attack=attack)
-        run = replace(run, keep=cache_folder(), devices=1)
+        run = replace(run, keep=cache_folder(), devices=1, precision=run.resolved_precision)  # as the fingerprint says
         terms = Terms(
             clean=self.clean, subset=self.subset, attack=attack, reactivate=self.reactivate and attack is not None
         )

@@ -46,7 +46,7 @@ class Machine:
     device: Device = "auto"
     "Where to compute; auto takes CUDA, then MPS, then the CPU."
     precision: Precision = "auto"
-    "auto takes bf16 only where the hardware has it."
+    "auto takes bf16 only where the hardware has it, and on a CPU not for networks with depthwise convolutions."
     json: Annotated[bool, flag] = False
     "Print one JSON object and nothing else on standard output."
 
@@ -64,7 +64,7 @@ class Machine:
         return Run(0, self.device, self.precision, devices=devices)
 
     def _told(self, run: Run) -> str:
-        return f"{run.torch_device.type} in {run.resolved_precision}"
+        return f"{run.torch_device.type} in {run.suited[-1] if run.suited else run.resolved_precision}"
 
 
 @Parameter(name="*")

@@ -103,7 +103,7 @@ def purify_checkpoint(
     Args:
         done: called with each network as it is finished.
     """
-    terms = terms or Terms()
+    terms, run = terms or Terms(), run.suiting(loaded.model)
     if terms.reactivate and not terms.attack:
         raise NadError("--reactivate brings a backdoor back whose trigger is known; say which with --attack")
     agree(loaded, dataset.train)

@@ -59,7 +59,7 @@ def evaluate_checkpoint(loaded: Loaded, dataset: Dataset, attack: Attack | None,
     """Evaluate on the test split, or on all images where there is none."""
     test = (dataset.train if dataset.test is None else dataset.test).decoded()
     agree(loaded, test)
-    began = time.perf_counter()
+    began, run = time.perf_counter(), run.suiting(loaded.model)
     metrics = evaluate(loaded.model, test, attack, run)
     return Result(
         method="evaluate",

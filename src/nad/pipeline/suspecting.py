@@ -53,7 +53,7 @@ def suspect_checkpoint(
     """
     if not budget > 0:
         raise NadError(f"expected --budget of more than 0 minutes, got {budget:g}")
-    began = time.perf_counter()
+    began, run = time.perf_counter(), run.suiting(loaded.model)
     agree(loaded, dataset.train)
     images = held(dataset, run.seed, clean)
     read = intake(loaded.model, images, run, own=dataset.labelling is not None).noting(*remarks(dataset, clean))

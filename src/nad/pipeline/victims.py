@@ -35,6 +35,7 @@ def train(
     parts = split(dataset, run.seed)
     clean, indices = parts.train, dict(parts.indices)
     model = create(architecture, len(dataset.classes), run.seed)
+    run = run.suiting(model)
     outputs(model, clean.pixels[torch.arange(1)], architecture)  # fails here rather than in the middle of training
     attack = attack.fit(clean, run) if attack else None
     images = attack.poison(clean, run) if attack else clean
