@@ -49,6 +49,12 @@ class Ran:
 Nad = Callable[..., Ran]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Before the fixtures, too: a test draws the same whichever ones ran before it in its worker."""
+    torch.manual_seed(0)
+
+
 def command(*args: object) -> Ran:
     """`nad` with these arguments in this process; an exception that it lets through is the test's."""
     from nad.cli import main

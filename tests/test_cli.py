@@ -385,7 +385,9 @@ def own_network(tmp_path: Path) -> tuple[nn.Module, dict[str, Tensor]]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    net = nn.DataParallel(module.Net(4))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # chance can make a network that seems to have its classes in another order
+        net = nn.DataParallel(module.Net(4))
     weights = {key: value.clone() for key, value in net.state_dict().items()}
     torch.save({"epoch": 7, "state_dict": weights, "best": 0.5}, tmp_path / "own.pth.tar")
     return net, weights

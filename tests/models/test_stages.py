@@ -1,7 +1,7 @@
 """Stages: the layers found in real architectures, and what probing and tapping must not do to a network."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -115,14 +115,6 @@ CASES = [
     timm_swin(224),
 ]
 SMALL = [case for case in CASES if 32 in case.sides]  # a prefix: pytest then builds each network once for all tests
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
