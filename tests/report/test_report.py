@@ -181,6 +181,20 @@ def test_a_forest_has_a_line_a_pair_and_marks_what_is_significant(tmp_path):
     assert absent.startswith("not measured yet; `nad bench table6` makes")
 
 
+def test_a_page_lists_what_its_grids_lack(tmp_path):
+    one, *rest = grids.planned("table6")
+    erasures = tmp_path / "erasures"
+    write(erasures, one.victim, one.row, one.seed, 0.1, notes={"asked": one.method})
+    drawn = pages.drawn("missing table6 victims", pages.Store(tmp_path, tmp_path)).splitlines()
+    assert [line.split(" | ")[1:] for line in drawn[2:]] == [
+        [str(len(rest)), str(len(rest) + 1), "`nad bench table6` |"],
+        [str(n := len({plan.name for plan in grids.planned("victims")})), str(n), "`nad bench victims` |"],
+    ]
+    for plan in rest:
+        write(erasures, plan.victim, plan.row, plan.seed, 0.1, notes={"asked": plan.method})
+    assert pages.drawn("missing table6", pages.Store(tmp_path, tmp_path)) == "nothing\n"
+
+
 def test_a_result_without_what_was_to_be_measured_again_is_missing_there(tmp_path):
     asked = [replace(plan, reactivate=plan.label == "nad") for plan in plans(seeds=2)]
     for plan in asked:

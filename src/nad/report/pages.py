@@ -1,17 +1,18 @@
 """The tables of a Markdown page, between markers, and the numbers in its prose.
 
 `<!-- NAME -->` and `<!-- end NAME -->` enclose a table; NAME is one of those here, or a grid of erasers and what to
-show of it: `defenses asr`, `defenses compared`, `defenses summary`, or `defenses plot` and `defenses forest`, pictures
-beside the page. A number in prose is followed by where it is from, `93.58<!-- = refool-gtsrb asr -->`,
-`2.31<!-- = defenses nad badnets-cifar10 asr -->` (`mean` for all victims) or
-`-1.20<!-- = table1 nad against finetune-0.02 asr -->`; `low` and `high` after one of the last two are its lowest and
-highest seed, or the ends of its interval. `checked` finds those that are no longer true.
+show of it: `defenses asr`, `defenses compared`, `defenses summary`, or `defenses plot` and `defenses forest`,
+pictures beside the page; `missing table* figure*` lists what such grids lack. A number in prose is followed by where
+it is from, `93.58<!-- = refool-gtsrb asr -->`, `2.31<!-- = defenses nad badnets-cifar10 asr -->` (`mean` for all
+victims) or `-1.20<!-- = table1 nad against finetune-0.02 asr -->`; `low` and `high` after one of the last two are its
+lowest and highest seed, or the ends of its interval. `checked` finds those that are no longer true.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -97,6 +98,8 @@ def drawn(name: str, store: Store) -> str:
     if name in TABLES:
         return TABLES[name](store)
     grid, _, what = name.partition(" ")
+    if grid == "missing":
+        return _lacking(what.split(), store)
     if grid not in grids.names():
         raise NadError(f"there is no table {printable(name)!r}{close(grid, [*TABLES, *grids.names()])}")
     plans, how, found = grids.planned(grid), grids.layout(grid), store.erasures
@@ -123,6 +126,18 @@ def drawn(name: str, store: Store) -> str:
     again = " --overwrite" if what == REACTIVATED else ""  # a result may be there without it
     rest = f"\nResults missing: {made.missing}; `nad bench {grid}{again}` makes them.\n" if made.missing else ""
     return markdown(made) + rest
+
+
+def _lacking(patterns: Sequence[str], store: Store) -> str:
+    """The grids of erasers, of these names, that are not whole."""
+    lines = []
+    for grid in grids.names():
+        if not any(fnmatchcase(grid, pattern) for pattern in patterns):
+            continue
+        plans = {plan.name for plan in grids.planned(grid)}
+        if missing := store.table(grid, next(iter(METRICS))).missing:
+            lines.append([grids.layout(grid).title, str(missing), str(len(plans)), f"`nad bench {grid}`"])
+    return grid_of(["what", "results missing", "of", "command"], lines) if lines else "nothing\n"
 
 
 def regenerated(text: str, store: Store) -> str:
