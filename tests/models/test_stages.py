@@ -123,7 +123,7 @@ def _seeded() -> None:
 
 
 @pytest.fixture(scope="module")
-def built(request: pytest.FixtureRequest, _one_thread: None) -> tuple[Case, nn.Module]:
+def built(request: pytest.FixtureRequest) -> tuple[Case, nn.Module]:
     torch.manual_seed(0)
     return request.param, request.param.build()
 
