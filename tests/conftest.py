@@ -51,7 +51,7 @@ Nad = Callable[..., Ran]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Before the fixtures, too: a test draws the same whichever ones ran before it in its worker."""
+    """Before its fixtures are made, so that a test does not go on drawing where the one before it stopped."""
     torch.manual_seed(0)
 
 

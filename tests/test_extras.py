@@ -38,7 +38,8 @@ def test_a_child_run_is_another_stream_and_the_global_one_is_untouched():
 
 
 def test_auto_takes_no_bf16_for_depthwise_convolutions_on_a_cpu(monkeypatch):
-    plain, depthwise = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))
+    plain = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.ChannelShuffle(2))  # which has groups and no channels
+    depthwise = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))
     monkeypatch.setattr("nad.runtime._multiplies_in_bf16", lambda device: True)
     run = Run(seed=3, device="cpu")
     assert run.suiting(plain) is run

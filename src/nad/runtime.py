@@ -94,8 +94,8 @@ class Run:
         though one of a ConvNeXt, which is dense besides, a fifth less (benchmarks/README.md).
         """
         slower = self.precision == "auto" and self.torch_device.type == "cpu" and self.resolved_precision == "bf16"
-        depthwise = (layer for layer in model.modules() if 1 < getattr(layer, "groups", 1) == layer.in_channels)
-        if self.within or not (slower and any(depthwise)):
+        depthwise = any(isinstance(one, nn.Conv2d) and 1 < one.groups == one.in_channels for one in model.modules())
+        if self.within or not (slower and depthwise):
             return self
         self.suited.append("fp32")
         return replace(self, precision="fp32")
