@@ -55,6 +55,22 @@ def test_only_pictures_that_the_network_is_sure_of_are_kept():
     assert loaded.notes == (how.told(), f"warning: {RISK}")
 
 
+def test_the_network_answers_in_the_precision_that_suits_it(monkeypatch):
+    class Depthwise(Told):
+        def __init__(self) -> None:
+            super().__init__()
+            self.each, self.seen = nn.Conv2d(3, 3, 1, groups=3), []
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen.append(self.each(x).dtype)
+            return super().forward(x)
+
+    monkeypatch.setattr("nad.runtime._multiplies_in_bf16", lambda device: True)
+    network = Depthwise()
+    labelled(Loaded(network, "told", 3, None, {}), told((2, 95), (0, 91)), Run(device="cpu"))
+    assert set(network.seen) == {torch.float32}
+
+
 def test_what_was_kept_and_dropped_in_words():
     how = Labelling(0.9, (5, 0, 3), (0, 4, 1), ("a", "b\x1b[2J", "c"))
     assert how.told() == (

@@ -31,6 +31,7 @@ def labelled(loaded: Loaded, dataset: Dataset, run: Run) -> tuple[Loaded, Datase
         NadError: fewer than two classes of pictures that it is sure of.
     """
     loaded = answering(loaded, dataset.train)
+    run = run.suiting(loaded.model)
     agree(loaded, dataset.train)
     splits = [images.decoded() for images in (dataset.train, dataset.test) if images is not None]
     answers = [_answers(loaded, images, run) for images in splits]
