@@ -10,10 +10,9 @@ import argparse
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from evidence import CLEAN
+from evidence import CLEAN, TRAINED, known
 
 from nad.data import sources
-from nad.models import zoo
 from nad.models.checkpoints import load
 from nad.pipeline import suspect_checkpoint
 from nad.results import write_json
@@ -23,15 +22,13 @@ from nad.runtime import Run
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--networks", type=Path, default=Path("runs/scans"), help="of nad bench scans")
+    parser.add_argument("--trained", type=Path, default=TRAINED, help="of nad bench scans")
     parser.add_argument("--out", type=Path, default=Path("results/scans"))
     parser.add_argument("--only", default="*", help="names of networks, with * for anything; several with commas")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    places = {name: zoo.locate(name) for name in zoo.members()}
-    places |= {card.parent.name: card.parent for card in sorted(asked.networks.glob("*/model.json"))}
     sets: dict[str, sources.Dataset] = {}
-    for name, place in places.items():
+    for name, place in known(asked.trained).items():
         wanted = any(fnmatchcase(name, part) for part in asked.only.split(","))
         if not wanted or (asked.out / f"{name}.json").exists():
             continue
