@@ -655,7 +655,8 @@ def test_notes_of_what_is_nested_are_said() -> None:
 
 
 def test_a_usage_error_names_the_help_of_its_command(nad: "Nad") -> None:
-    assert nad("purify", "x", "--data", "signs").err.endswith("Try: nad purify --help\n")
+    assert nad("purify", "x", "--data", "signs").err == "nad: --out is missing\nTry: nad purify --help\n"
+    assert "--out requires an argument" in nad("purify", "x", "--data", "signs", "--out").err
     assert nad("--nothing").err.endswith("Try: nad --help\n")
 
 
@@ -719,6 +720,19 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
         "training: 40 of 100, about 4 min left",
         "training: 40 of 100, about 6 min left",
     ]
+    with console.progress(quiet=True) as report:
+        for what, done in (
+            ("choosing lr", 0),
+            ("training", 50),
+            ("training", 75),
+            ("training", 100),
+            ("choosing lr", 50),
+        ):
+            report(what, done, 100, "")
+    assert capsys.readouterr().err.splitlines()[2::2] == [
+        "choosing lr: 0 of 100; training: 75 of 100, about 1 min left of this part",
+        "choosing lr: 50 of 100, about 4 min left",
+    ], "a part is not taken for the whole"
     monkeypatch.undo()
     monkeypatch.setattr(console, "EVERY", 60)
     with console.progress(quiet=True) as report:

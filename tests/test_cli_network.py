@@ -76,6 +76,7 @@ def test_a_file_says_which_folder_is_which_output(nad, bare, unsplit, tmp_path):
         assert ran.code == 2
         assert "with its classes in another order than theirs.\nPass --classes FILE" in ran.err
         assert "which seems to be: w, z, x, y\n" in ran.err
+        assert "nothing says which output is which class" in ran.err, "said before a look that takes long"
     assert not out.exists()
     assert nad("purify", *how, "--classes", names, "--out", out, *FAST).code == 0
     assert json.loads((out / "model.json").read_text())["classes"] == ["W", "Z", "X", "Y"]
@@ -124,6 +125,8 @@ def test_pictures_are_resized_to_what_the_card_says(nad, victim, unsplit, tmp_pa
     ran = nad("evaluate", victim, "--data", large, "--size", 32)
     assert ran.code == 2
     assert "trained on 16x16 pixels and the images are 32x32; pass --size 16" in ran.err
+    _, told = Data(data=str(large), size="20").load_for((16, 16))
+    assert told == ("pictures are 20x20, as --size says, and not 16x16",)
 
 
 def test_headers_of_pictures_that_are_resized_are_read_once(unsplit, tmp_path, monkeypatch):

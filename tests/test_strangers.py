@@ -40,7 +40,7 @@ def test_a_victim_is_scanned_purified_and_measured_from_its_checkpoint_alone(scr
     found = read_json(tmp_path / "out" / "tiny.json")
     assert len(list((tmp_path / "runs" / "tiny" / "clean").glob("*/*.png"))) == 240
     assert found["given"]["asr"] > 0.8, "a victim has a backdoor"
-    assert found["target"] == 0
+    assert found["target"] == "stop"
     for kind in ("default", "finetune"):
         assert found[kind]["after"]["counts"]["acc"][1] == 1200, "judged on test images"
         assert found[kind]["seconds"] > 1
@@ -48,7 +48,7 @@ def test_a_victim_is_scanned_purified_and_measured_from_its_checkpoint_alone(scr
     assert found["scan"]["verdict"]["verdict"] in ("likely", "undecided", "nothing")
     assert not (tmp_path / "runs" / "tiny" / "model.json").exists(), "the checkpoint says nothing of itself"
     row = strangers(tmp_path / "out").splitlines()[2]
-    assert row.startswith("| tiny | wrn-10-1 (0.1 M), 16 px | badnets | ")
+    assert row.startswith("| tiny | wrn-10-1 (0.1 M), 16 px | badnets (stop) | ")
     before = (tmp_path / "out" / "tiny.json").stat().st_mtime_ns
     script.main()
     assert (tmp_path / "out" / "tiny.json").stat().st_mtime_ns == before, "a rerun continues"

@@ -82,7 +82,8 @@ def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
         then, first = begun.setdefault(what, (now, done))
         parts = [f"{what}: {done:,} of {total:,}", note]
         if first < done < total:
-            parts.append(f"about {runtime.in_words((now - then) * (total - done) / (done - first))} left")
+            rest = runtime.in_words((now - then) * (total - done) / (done - first))
+            parts.append(f"about {rest} left" + " of this part" * (next(iter(under_way), what) != what))
         under_way[what] = ", ".join(filter(None, parts))
         if now - spoken >= EVERY:
             spoken = now

@@ -25,7 +25,9 @@ def main() -> None:
         sys.exit(2)
     except cyclopts.CycloptsError as error:
         command = " ".join(("nad", *(error.command_chain or ())))
-        console.fail(f"{' '.join(str(error).split())}\nTry: {command} --help")
+        left_out = isinstance(error, cyclopts.MissingArgumentError) and not error.keyword and error.argument
+        said = f"{left_out.name} is missing" if left_out else " ".join(str(error).split())
+        console.fail(f"{said}\nTry: {command} --help")
         sys.exit(2)
     except KeyboardInterrupt:
         console.fail("stopped; nothing unfinished was written")

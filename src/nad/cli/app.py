@@ -106,7 +106,11 @@ class Data:
     def load_for(self, size: tuple[int, int] | None, read: Read = sources.load) -> tuple[Dataset, tuple[str, ...]]:
         """The images at the size that a network was made for, unless --size says another; and what to tell of that."""
         if self.size is not None or size is None:
-            return self.load(read), ()
+            loaded = self.load(read)
+            own = loaded.train.size
+            if size is None or own == size:
+                return loaded, ()
+            return loaded, ("pictures are {}x{}, as --size says, and not {}x{}".format(*own, *size),)
         loaded = read(self.data, size)
         splits = [images.pixels for images in (loaded.train, loaded.test) if images is not None]
         came = {one for pixels in splits if isinstance(pixels, EncodedImages) for one in pixels.came} or {size}

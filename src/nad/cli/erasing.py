@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,6 +84,7 @@ def purify(
     with how.run() as run, until_done(out) as kept, new_folder(out, overwrite) as folder:
         run = replace(run, keep=kept)
         loaded, dataset = network.read(checkpoint, data, run)
+        say(loaded)
         loaded = replace(loaded, stages=tuple(stages.split("/")) if stages else ())
         judged = attack_on(loaded, attack)
         methods += [Oracle(attack=attack_on(loaded, oracle, "--oracle"))] if oracle else []
@@ -95,9 +95,7 @@ def purify(
             place.mkdir(exist_ok=True)
             results.append(made.write(place, format, loaded) | ({"folder": place.name} if several else {}))
 
-        terms = pipeline.Terms(
-            clean=clean, attack=judged, reactivate=reactivate, budget=budget, told=partial(say_found, loaded)
-        )
+        terms = pipeline.Terms(clean=clean, attack=judged, reactivate=reactivate, budget=budget, told=say_found)
         made = pipeline.purify_checkpoint(loaded, dataset, methods, run, terms, write)
         if several:
             results = dossier.compared(results, allowed)
@@ -146,9 +144,8 @@ def say(loaded: Loaded) -> None:
         console.say(note)
 
 
-def say_found(loaded: Loaded, found: Intake) -> None:
-    """What is known of a network, and what was found of it and the images before anything else."""
-    say(loaded)
+def say_found(found: Intake) -> None:
+    """What was found of a network and the images before anything else."""
     console.findings([(one.level, one.text) for one in found.findings])
 
 

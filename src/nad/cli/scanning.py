@@ -1,7 +1,6 @@
 """The command that looks for a backdoor: scan."""
 
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,7 +81,8 @@ def _verdict(
         apart(out, data.data, "images")
     with how.run() as run, new_folder(out, overwrite) if out else nullcontext() as folder:
         loaded, dataset = network.read(checkpoint, data, run)
-        found = pipeline.suspect_checkpoint(loaded, dataset, run, *terms, partial(say_found, loaded))
+        say(loaded)
+        found = pipeline.suspect_checkpoint(loaded, dataset, run, *terms, say_found)
         if folder:
             found.write(folder)
     if how.json:
@@ -108,13 +108,13 @@ def _scores(
     result: dict[str, Any]
     with how.run() as run:
         loaded, dataset = network.read(checkpoint, data, run)
+        say(loaded)
         if trigger := attack_on(loaded, attack):
             result = pipeline.detection_rates(loaded, dataset, detector, run, trigger, clean)
         else:
             result = pipeline.scan_checkpoint(loaded, dataset, detector, run, clean, inputs)
     if how.json:
         return console.raw(dumps(result))
-    say(loaded)
     if trigger:
         for what in ("caught", "false_alarms"):
             hits, count = result[what]

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,6 +21,9 @@ from nad.training import predictions
 
 TRIED = 300  # images that other readings are tried on
 GAIN, SURE = 0.05, 3.0  # another reading is likely if it is right more often by so much, and by so many deviations
+ORDERED = 0.1  # of the images that another order of the classes has to gain
+ALIKE = 0.05  # part of the images by which readings may differ that fit about as well
+USUAL = "--normalise imagenet"  # which libraries' own weights have, and networks that are trained like them
 LOW = 0.5  # accuracy below which a network and its images hardly belong together
 MIRRORED = 0.02  # accuracy that mirrored pictures may cost
 FEW, FEW_EACH = 250, 10
@@ -46,7 +49,8 @@ class Intake:
         per_class: images of each class.
         findings: in words.
         mirrored: the same of the images flipped left to right.
-        alternatives: other readings of the pictures: images right as given, with the change, and tried.
+        alternatives: other readings of the pictures: images right as given, with the change, with another order of
+            the classes besides, and tried.
     """
 
     accuracy: tuple[int, int]
@@ -120,7 +124,7 @@ def _handed(whole: Intake) -> Finding:
 
 
 def alternatives(model: nn.Module, images: ImageSet, run: Run) -> Iterator[dict[str, Any]]:
-    """How many images are answered right if the pictures are read otherwise."""
+    """How many images are answered right if the pictures are read otherwise, and with another order of the classes."""
     few = images.subset(torch.randperm(len(images), generator=run.generator("intake"))[:TRIED])
     own, output = normalisation(model), answer(model)
     inner = unwrap(model) if output is None else taking(unwrap(model), output)
@@ -134,15 +138,29 @@ def alternatives(model: nn.Module, images: ImageSet, run: Run) -> Iterator[dict[
         readings["--size {}x{}".format(*images.came)] = _Read(model, size=images.came)
     as_given = predictions(model, few, run) == few.labels
     for change, network in readings.items():
-        right = predictions(network, few, run) == few.labels
+        answers = predictions(network, few, run)
+        right = answers == few.labels
         gained = (right.double() - as_given.double()).mean().item()
         error = (((right ^ as_given).double().mean().item() - gained**2) / len(few)) ** 0.5
         yield {
             "change": change,
             "accuracy": list(_hits(right)),
+            "ordered": [crossed(few.labels.cpu(), answers, len(few.classes)), len(few)],
             "as_given": list(_hits(as_given)),
             "likely": gained >= GAIN and gained > SURE * error,
         }
+
+
+def fitting(tried: Sequence[dict[str, Any]], counted: str = "accuracy") -> dict[str, Any] | None:
+    """The reading of `alternatives` that fits best, and of those that fit about as well the usual one.
+
+    Args:
+        counted: `accuracy`, or `ordered` for that with another order of the classes.
+    """
+    best = max(tried, key=lambda one: one[counted][0], default=None)
+    usual = next((one for one in tried if one["change"] == USUAL), None)
+    close = best and usual and usual[counted][0] > best[counted][0] - ALIKE * best[counted][1]
+    return usual if close else best
 
 
 def _takes(model: nn.Module, size: tuple[int, int]) -> bool:
@@ -180,10 +198,12 @@ def _accuracy(right: Tensor, tried: list[dict[str, Any]], answers: Tensor, image
     rate, (low, high) = right.double().mean().item(), wilson(Count(*_hits(right)))
     said = f"the network answers {100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f}) of the clean pictures right"
     gain, order = _order(answers, images)
-    best = max((t for t in tried if t["likely"]), key=lambda t: t["accuracy"][0], default=None)
-    if best and (best["accuracy"][0] - best["as_given"][0]) / best["accuracy"][1] >= gain:
-        was, now = (100 * n[0] / n[1] for n in (best["as_given"], best["accuracy"]))
-        yield Finding("warning", f"{said}; with {best['change']} {now:.0f} % instead of {was:.0f} %: read them so")
+    best, both = fitting([t for t in tried if t["likely"]]), fitting(tried, "ordered")
+    if both and _gained(both, "ordered") >= max(gain, _gained(best, "accuracy")) + ORDERED:
+        words = _instead(both, "ordered", " and the classes in another order")
+        yield Finding("warning", f"{said}; {words}, which then tells the order")
+    elif best and _gained(best, "accuracy") >= gain:
+        yield Finding("warning", f"{said}; {_instead(best, 'accuracy')}")
     elif order:
         yield Finding("warning", f"{said}; {order}")
     elif rate < LOW:
@@ -194,13 +214,23 @@ def _accuracy(right: Tensor, tried: list[dict[str, Any]], answers: Tensor, image
         yield Finding("good", said)
 
 
+def _gained(one: dict[str, Any] | None, counted: str) -> float:
+    return (one[counted][0] - one["as_given"][0]) / one[counted][1] if one else 0.0
+
+
+def _instead(one: dict[str, Any], counted: str, besides: str = "") -> str:
+    was, now = (100 * one[key][0] / one[key][1] for key in ("as_given", counted))
+    advice = f"pass {one['change']}" if one["change"].startswith("--") else "read them so"
+    return f"with {one['change']}{besides} {now:.0f} % instead of {was:.0f} %: {advice}"
+
+
 def _order(answers: Tensor, images: ImageSet) -> tuple[float, str]:
     """What another order of the classes would gain, and that order in words; 0 and nothing where none seems right."""
     labels, count = images.labels.cpu(), len(images.classes)
     table, order = assigned(labels, answers, count)
     gained = (crossed(labels, answers, count) - int(table.diagonal().sum())) / len(answers)
     moved = [(a, b) for a, b in enumerate(order.tolist()) if a != b and table[a, b] > table[a].sum() / 2]
-    if gained < 0.1 or not moved:
+    if gained < ORDERED or not moved:
         return 0.0, ""
     names = [f"{printable(images.classes[a], 30)} as output {b}" for a, b in moved[:3]]
     more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""

@@ -1,6 +1,7 @@
 """Refuse a network and clean images that evidently do not belong together as they are read."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,17 +9,43 @@ from torch import Tensor, nn
 from nad.data.images import ImageSet
 from nad.errors import NadError, printable
 from nad.models.normalize import normalisation, written
-from nad.pipeline.intake import BGR, BYTES, Intake, alternatives, assigned, crossed
+from nad.pipeline.intake import ALIKE, BGR, BYTES, USUAL, Intake, alternatives, assigned, crossed
 from nad.results import Count, wilson
 from nad.runtime import Run
 from nad.training import predictions
 
 CONFIDENCE = 0.9973  # of both intervals: three standard deviations
 HALF = 0.5  # part of the images that another reading has to get right at least
-ALIKE = 0.05  # part of the images that another reading may get right less often and be told beside the best
 SHOWN = 430  # characters of a list of class names, so that the error stays one or two lines
 
 Hits = tuple[int, int]  # images that are answered right, of how many
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Another way to read the images.
+
+    Args:
+        given: images that are answered right as they are read. fits: read otherwise.
+        how: in words. advice: what to do about it.
+        change: the reading of `alternatives`, for the pixels.
+    """
+
+    given: Hits
+    fits: Hits
+    how: str
+    advice: str
+    change: str = ""
+
+    @property
+    def rate(self) -> float:
+        return self.fits[0] / self.fits[1]
+
+    def __str__(self) -> str:
+        return (
+            f"the network answers {self.given[0]} of {self.given[1]} clean pictures right, and {self.fits[0]} "
+            f"{self.how}.\n{self.advice}"
+        )
 
 
 def refuse_misread(model: nn.Module, images: ImageSet, run: Run, found: Intake | None = None) -> None:
@@ -42,13 +69,19 @@ def refuse_misread(model: nn.Module, images: ImageSet, run: Run, found: Intake |
         return
     answers = predictions(model, images, run) if answers is None else answers
     tried = found.alternatives if found else list(alternatives(model, images, run))
-    read = [*_orders(answers, given, images), *_pixels(tried, model)]
-    sure = [(other[0] / other[1], text, change) for was, other, text, change in read if evident(was, other, chance)]
-    if not sure:
-        return
-    best, text, change = max(sure)
-    alike = [name for rate, _, name in sorted(sure, reverse=True) if name and name != change and rate > best - ALIKE]
-    raise NadError(f"{text}; about as many with {' or '.join(alike)}" if change and alike else text)
+    simple, both = [_ordered(answers, given, images), *_pixels(tried, model)], _pixels(tried, model, ordered=True)
+    for readings in (simple, both):
+        if sure := [one for one in readings if evident(one.given, one.fits, chance)]:
+            raise NadError(_told(sure))
+
+
+def _told(sure: Sequence[_Reading]) -> str:
+    """Which of these readings fits best, the usual one where several fit about as well, and the others."""
+    best = max(sure, key=lambda one: (one.rate, bool(one.change)))
+    alike = sorted((one for one in sure if one.rate > best.rate - ALIKE), key=lambda one: -one.rate)
+    first = next((one for one in alike if best.change and one.change == USUAL), best)
+    others = [one.change for one in alike if one is not first and one.change]
+    return f"{first}; about as many with {' or '.join(others)}" if first.change and others else str(first)
 
 
 def evident(given: Hits, other: Hits, chance: float) -> bool:
@@ -63,8 +96,8 @@ def evident(given: Hits, other: Hits, chance: float) -> bool:
     return low > max(HALF, chance) and high < (chance + low) / 2
 
 
-def _orders(answers: Tensor, given: Hits, images: ImageSet) -> Iterator[tuple[Hits, Hits, str, str]]:
-    """The images as given, in another order of the classes, what to say of it, and no option that sets it."""
+def _ordered(answers: Tensor, given: Hits, images: ImageSet) -> _Reading:
+    """Another order of the classes."""
     labels, count = images.labels.cpu(), len(images.classes)
     fits = crossed(labels, answers, count)
     table, order = assigned(labels, answers, count)
@@ -72,31 +105,30 @@ def _orders(answers: Tensor, given: Hits, images: ImageSet) -> Iterator[tuple[Hi
     for label, output in enumerate(order.tolist()):
         if table[label, output] > table[label].sum() / 2:
             names[output] = images.classes[label]
-    text = (
-        f"the network answers {given[0]} of {given[1]} clean pictures right, and {fits} with its classes in another "
-        "order than theirs.\nPass --classes FILE with their names in the network's order, one a line, which seems to "
-        f"be: {_listed(names)}"
+    advice = (
+        f"Pass --classes FILE with their names in the network's order, one a line, which seems to be: {_listed(names)}"
     )
-    yield given, (fits, len(labels)), text, ""
+    return _Reading(given, (fits, len(labels)), "with its classes in another order than theirs", advice)
 
 
-def _pixels(tried: Sequence[dict[str, Any]], model: nn.Module) -> Iterator[tuple[Hits, Hits, str, str]]:
-    """The images as given, with their pixels read otherwise, what to say of it, and the change."""
+def _pixels(tried: Sequence[dict[str, Any]], model: nn.Module, ordered: bool = False) -> Iterator[_Reading]:
+    """The pixels read otherwise.
+
+    Args:
+        ordered: with another order of the classes besides.
+    """
     mean, std = normalisation(model) or ((0.0,) * 3, (1.0,) * 3)
     divided = written((tuple(m / 255 for m in mean), tuple(s / 255 for s in std)))
-    advice = {
+    advised = {
         BYTES: f"Pass --normalise {divided}",
         BGR: "Give pictures that are saved so, or a network that exchanges them itself: --model own.py:FACTORY",
     }
     for one in tried:
-        was, other, change = tuple(one["as_given"]), tuple(one["accuracy"]), one["change"]
-        told = advice.get(change, f"Pass {change}")
-        yield (
-            was,
-            other,
-            f"the network answers {was[0]} of {was[1]} clean pictures right, and {other[0]} with {change}.\n{told}",
-            change,
-        )
+        change, counted = one["change"], one["ordered" if ordered else "accuracy"]
+        how, advice = f"with {change}", advised.get(change, f"Pass {change}")
+        if ordered:
+            how, advice = f"{how} and its classes in another order than theirs", f"{advice}; the order is told then"
+        yield _Reading(tuple(one["as_given"]), tuple(counted), how, advice, change)
 
 
 def _listed(names: Sequence[str]) -> str:

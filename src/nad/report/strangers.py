@@ -7,7 +7,7 @@ from nad.report.rendering import UNMEASURED, grid_of
 from nad.results import read_json
 
 HEADS = (
-    *("network", "architecture", "attack", "as given, accuracy / ASR", "purified", "fine-tuned"),
+    *("network", "architecture", "attack (class)", "as given, accuracy / ASR", "purified", "fine-tuned"),
     *("verdict of the scan", "scan, s", "purify, s", "memory, GiB"),
 )
 
@@ -25,18 +25,18 @@ def _row(name: str, one: dict[str, Any]) -> list[str]:
     return [
         name,
         model,
-        str(one["attack"] or "none").partition(":")[0],
+        f"{one['attack'].partition(':')[0]} ({one['target']})" if one["attack"] else "none",
         _rates(one["given"]),
         _rates(default["after"]),
         _rates(one["finetune"]["after"]),
-        _verdict(scan["verdict"], one["target"]),
+        _verdict(scan["verdict"]),
         f"{scan['seconds']:.0f}",
         f"{default['seconds']:.0f}",
         f"{memory:.1f}",
     ]
 
 
-def _verdict(found: dict[str, Any], target: int | None) -> str:
+def _verdict(found: dict[str, Any]) -> str:
     return " ".join([found["verdict"], *found["classes"]]) if found["verdict"] == "likely" else found["verdict"]
 
 
