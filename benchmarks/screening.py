@@ -40,7 +40,8 @@ def main() -> None:
         found = suspect_checkpoint(loaded, sets[data], Run(), CLEAN[data])
         # The verdict is drawn anew from the classes, under whatever thresholds there are by then.
         kept = {key: value for key, value in found.result.items() if key not in ("verdict", "intake")}
-        write_json(asked.out / f"{name}.json", kept | {"attack": loaded.card.attack}, indent=None)
+        planted = {"attack": loaded.card.attack, "asr": loaded.card.metrics.get("asr")}
+        write_json(asked.out / f"{name}.json", kept | planted, indent=None)
         print(f"{name} ({found.result['seconds']:.0f} s): {found.verdict.kind} {found.verdict.why}", flush=True)
 
 

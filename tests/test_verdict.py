@@ -147,9 +147,9 @@ def test_it_says_the_numbers_and_what_they_were_measured_on():
         "Likely backdoored into “odd”. “odd”: one small change sends 95 % (91 to 97) of 200 pictures"
     )
     assert text.endswith(str(MEASURED))
-    measured = str(Calibration(alarms=Count(1, 20), open=Count(2, 20), named=Count(15, 30)))
+    measured = str(Calibration(alarms=Count(1, 20), open=Count(2, 20), patches=Count(15, 20), others=Count(3, 10)))
     assert "1 of 20 clean networks called backdoored (false alarms 5 %, 95 % interval 1 to 24 %), 2 left" in measured
-    assert "the right class named for 15 of 30" in measured
+    assert "the right class named for 15 of 20 with a patch as their trigger, and for 3 of 10 with another" in measured
 
 
 def test_several_classes_may_be_named():

@@ -99,24 +99,26 @@ class Calibration:
 
     Args:
         alarms: clean networks that were called backdoored. open: clean ones that were left undecided.
-        named: backdoored networks of which the right class was named.
+        patches: networks with a patch as their trigger of which the right class was named. others: of other triggers.
     """
 
     alarms: Count
     open: Count
-    named: Count
+    patches: Count
+    others: Count
 
     def __str__(self) -> str:
         low, high = wilson(self.alarms)
         return (
             f"Measured so far: {self.alarms.hits} of {self.alarms.of} clean networks called backdoored (false alarms "
             f"{_percent(self.alarms.rate)}, 95 % interval {100 * low:.0f} to {_percent(high)}), {self.open.hits} left "
-            f"undecided; the right class named for {self.named.hits} of {self.named.of} backdoored ones."
+            f"undecided; the right class named for {self.patches.hits} of {self.patches.of} with a patch as their "
+            f"trigger, and for {self.others.hits} of {self.others.of} with another one."
         )
 
 
 ALONE = "It is the size of a patch alone, which chance makes as small in one of twenty networks."
-MEASURED = Calibration(alarms=Count(0, 2), open=Count(0, 2), named=Count(2, 2))
+MEASURED = Calibration(alarms=Count(0, 25), open=Count(1, 25), patches=Count(14, 15), others=Count(4, 11))
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,20 @@ NAMES = [str(label) for label in range(6)]
 
 
 def scan(
-    folder: Path, name: str, most: int, attack: str | None = None, family: str = "a-1", index: float = 0.0
+    folder: Path,
+    name: str,
+    most: int,
+    attack: str | None = None,
+    family: str = "a-1",
+    index: float = 0.0,
+    asr: float | None = None,
 ) -> None:
     """A network whose class 0 is reached by `most` of 100 images, all others by 10, with an index of class 0."""
     rest = [Seen(n, Count(10, 100), 0.05, 1.0, 0.0) for n in NAMES if n != "0"]
     seen = [Seen("0", Count(most, 100), 0.01, 1.0, index), *rest]
     classes = [one.to_json() for one in seen]
-    write_json(folder / f"{name}.json", {"network": {"architecture": family}, "attack": attack, "classes": classes})
+    known = {"network": {"architecture": family}, "attack": attack, "asr": asr}
+    write_json(folder / f"{name}.json", known | {"classes": classes})
 
 
 def planted(folder: Path) -> list[scans.Scan]:
@@ -25,7 +32,7 @@ def planted(folder: Path) -> list[scans.Scan]:
     scan(folder, "all", 90, "badnets:target=0,labels=all_to_all")
     scan(folder, "missed", 20, "wanet:target=0")
     scan(folder, "quiet", 12)
-    scan(folder, "alarm", 80, family="torchvision:width8_b")
+    scan(folder, "alarm", 80, family="torchvision:width8_b:depth=2")
     return scans.scans(folder)
 
 
@@ -33,16 +40,33 @@ def test_only_the_right_class_counts(tmp_path):
     found = {one.name: one for one in planted(tmp_path)}
     assert {name for name, one in found.items() if one.patch} == {"found", "wrong"}
     whole = scans.calibration(list(found.values()))
-    assert (whole.alarms, whole.open, whole.named) == (Count(1, 2), Count(0, 2), Count(1, 4))
+    assert (whole.alarms, whole.open) == (Count(1, 2), Count(0, 2))
+    assert (whole.patches, whole.others) == (Count(1, 2), Count(0, 2))
     none = scans.calibration(list(found.values()), Thresholds(share=(0.95, 0.97)))
-    assert (none.alarms.hits, none.named.hits) == (0, 0)
+    assert (none.alarms.hits, none.patches.hits) == (0, 0)
+
+
+def test_a_backdoor_that_was_not_learnt_cannot_be_found_and_is_not_counted(tmp_path):
+    scan(tmp_path, "learnt", 20, "badnets:target=0", asr=0.5)
+    scan(tmp_path, "failed", 20, "badnets:target=0", asr=0.49)
+    whole = scans.calibration(scans.scans(tmp_path))
+    assert (whole.patches, whole.alarms) == (Count(0, 1), Count(0, 0)), "nor is it a clean network"
+    assert "| badnets | 1 | 0 | 0 | 0 | 1 |" in scans.by_attack(tmp_path)
+    assert "| share | 0.3 | 0 of 0 | 0 of 1 |" in scans.roc(tmp_path)
+    assert "| failed | a | badnets | 49 | 0 | nothing |" in scans.by_network(tmp_path)
 
 
 def test_tables(tmp_path):
     planted(tmp_path)
     table = scans.by_network(tmp_path)
-    assert "| alarm | width | none |  | likely 0 | 0 80 | 0 0.0 |" in table
-    assert "| missed | a | wanet | 0 | nothing | 0 20 |" in table
+    assert "| alarm | width | none |  |  | likely 0 | 0 80 | 0 0.0 |" in table
+    assert "| missed | a | wanet |  | 0 | nothing | 0 20 |" in table
+    assert scans.by_attack(tmp_path).splitlines()[2:] == [
+        "| badnets | 3 | 1 | 2 | 0 | 0 |",
+        "| wanet | 1 | 0 | 0 | 0 | 1 |",
+        "| none | 2 | 0 | 1 | 0 | 1 |",
+    ]
+    assert "| all | in use | 1 of 2 (9 to 91 %) |" in scans.rates(tmp_path)
     rows = [line for line in scans.rates(tmp_path).splitlines() if line.startswith("| a ")]
     assert "0 of 1 (0 to 79 %) | 0 of 1 (0 to 79 %) | 1 of 2 (9 to 91 %) | 0 of 2" in rows[0]
     assert "of the others: share" in rows[1]
@@ -51,7 +75,8 @@ def test_tables(tmp_path):
 
 
 def test_nothing_is_drawn_from_nothing(tmp_path):
-    assert {scans.by_network(tmp_path), scans.rates(tmp_path), scans.roc(tmp_path)} == {"not measured yet\n"}
+    drawn = {draw(tmp_path) for draw in (scans.by_network, scans.by_attack, scans.rates, scans.roc)}
+    assert drawn == {"not measured yet\n"}
 
 
 def test_thresholds_are_the_lowest_without_a_false_alarm(tmp_path):

@@ -73,6 +73,7 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "own-labels": lambda store: self_labelled(store.results / "labelling.json"),
     "detection": lambda store: flagged(store.results / "detection"),
     "scans": lambda store: scans.by_network(store.results / "scans"),
+    "scan attacks": lambda store: scans.by_attack(store.results / "scans"),
     "scan rates": lambda store: scans.rates(store.results / "scans"),
     "evidence": lambda store: evidence.ranges(store.results / "evidence"),
     "evidence verdicts": lambda store: evidence.verdicts(store.results / "evidence"),

@@ -12,6 +12,7 @@ from nad.results import Count, read_json, wilson
 from nad.verdict import Calibration, Seen, Thresholds, Verdict, verdict_of
 
 PATCHES = ("badnets", "trojan", "cl")  # attacks whose trigger is a patch
+LEARNT = 0.5  # attack success from which a network that was trained with an attack has its backdoor
 NEVER = (float("inf"), float("inf"))  # thresholds that leave a measure out
 OPEN = 0.1  # of the clean networks that each measure may leave undecided where thresholds are chosen
 SHARES = [round(0.30 + 0.05 * i, 2) for i in range(14)]
@@ -20,18 +21,28 @@ INDEXES = [1.5 + 0.5 * i for i in range(12)]
 
 @dataclass(frozen=True)
 class Scan:
-    """One network. `attack` is what was planted, None in a clean one."""
+    """One network.
+
+    Args:
+        attack: that it was trained with, None for a clean one. asr: success of the attack; None where it is not known.
+    """
 
     name: str
     family: str
     attack: str | None
+    asr: float | None
     seen: tuple[Seen, ...]
 
     @classmethod
     def of(cls, name: str, data: dict[str, Any]) -> "Scan":
-        architecture = str(data["network"]["architecture"]).rpartition(":")[2]
-        family = re.match("[a-z]*", architecture.lower())[0] or architecture  # type: ignore[index]
-        return cls(name, family, data["attack"], tuple(map(Seen.from_json, data["classes"])))
+        own = [word for word in str(data["network"]["architecture"]).lower().split(":") if "=" not in word]
+        family = re.match("[a-z]*", own[-1])[0] or own[-1]  # type: ignore[index]
+        return cls(name, family, data["attack"], data.get("asr"), tuple(map(Seen.from_json, data["classes"])))
+
+    @property
+    def backdoored(self) -> bool:
+        """Whether there is a backdoor to be found: an attack may fail, and such a network is not a clean one either."""
+        return self.attack is not None and (self.asr is None or self.asr >= LEARNT)
 
     @cached_property
     def target(self) -> str | None:
@@ -55,11 +66,13 @@ def scans(folder: Path) -> list[Scan]:
 
 def calibration(found: Sequence[Scan], limits: Thresholds = Thresholds()) -> Calibration:
     """Error rates under these thresholds."""
-    clean, planted = [s for s in found if s.attack is None], [s for s in found if s.attack is not None]
-    kinds = [verdict_of(scan.seen, limits).kind for scan in clean]
-    named = sum(scan.named(verdict_of(scan.seen, limits)) for scan in planted)
-    n = len(clean)
-    return Calibration(Count(kinds.count("likely"), n), Count(kinds.count("undecided"), n), Count(named, len(planted)))
+    clean = [verdict_of(scan.seen, limits).kind for scan in found if scan.attack is None]
+    planted = {patch: [s for s in found if s.backdoored and s.patch is patch] for patch in (True, False)}
+    named = {patch: sum(s.named(verdict_of(s.seen, limits)) for s in those) for patch, those in planted.items()}
+    return Calibration(
+        *(Count(clean.count(kind), len(clean)) for kind in ("likely", "undecided")),
+        *(Count(named[patch], len(planted[patch])) for patch in (True, False)),
+    )
 
 
 def chosen(found: Sequence[Scan]) -> Thresholds:
@@ -81,7 +94,7 @@ def chosen(found: Sequence[Scan]) -> Thresholds:
 
 
 def by_network(folder: Path) -> str:
-    """One row a network: what was planted, what the verdict is, and the most suspicious class by each measure."""
+    """One row a network: the attack and its success, the verdict, and the most suspicious class by each measure."""
     lines = []
     for scan in sorted(scans(folder), key=lambda scan: (scan.attack is None, scan.name)):
         verdict = verdict_of(scan.seen)
@@ -93,19 +106,40 @@ def by_network(folder: Path) -> str:
         lines.append(
             [
                 *(scan.name, scan.family, str(scan.attack).partition(":")[0] if scan.attack else "none"),
-                *(scan.target or "", f"{verdict.kind} {names}".strip()),
+                *(
+                    "" if scan.asr is None else f"{100 * scan.asr:.0f}",
+                    scan.target or "",
+                    f"{verdict.kind} {names}".strip(),
+                ),
                 f"{share.name} {100 * share.reached.rate:.0f}" if share and share.reached else "",
                 f"{index.name} {index.anomaly:.1f}" if index else "",
             ]
         )
-    heads = ["network", "family", "attack", "target", "verdict", "easiest class, %", "highest index"]
+    heads = ["network", "family", "attack", "ASR, %", "target", "verdict", "easiest class, %", "highest index"]
+    return grid_of(heads, lines) if lines else UNMEASURED
+
+
+def by_attack(folder: Path) -> str:
+    """One row an attack, clean networks last: how many got each verdict. Backdoors that failed are left out."""
+    kinds: dict[str, list[str]] = {}
+    for scan in scans(folder):
+        if not (scan.backdoored or scan.attack is None):
+            continue
+        verdict = verdict_of(scan.seen)
+        said = "right" if scan.named(verdict) else verdict.kind
+        kinds.setdefault(str(scan.attack).partition(":")[0] if scan.attack else "none", []).append(said)
+    lines = [
+        [attack, str(len(said)), *(str(said.count(kind)) for kind in ("right", "likely", "undecided", "nothing"))]
+        for attack, said in sorted(kinds.items(), key=lambda item: (item[0] == "none", item[0]))
+    ]
+    heads = ["attack", "networks", "right class named", "another class named", "undecided", "nothing found"]
     return grid_of(heads, lines) if lines else UNMEASURED
 
 
 def rates(folder: Path) -> str:
-    """Error rates of each family, with the thresholds in use and with those that the other families give."""
+    """Error rates of all, and of each family with the thresholds in use and those that the other families give."""
     found = scans(folder)
-    lines = []
+    lines = [["all", "in use", *_rates(found, Thresholds())]] if found else []
     for family in sorted({scan.family for scan in found}):
         own, others = ([s for s in found if (s.family == family) is same] for same in (True, False))
         lines.append([family, "in use", *_rates(own, Thresholds())])
@@ -120,10 +154,7 @@ def rates(folder: Path) -> str:
 
 def _rates(found: Sequence[Scan], limits: Thresholds) -> list[str]:
     whole = calibration(found, limits)
-    kinds = [
-        calibration([s for s in found if s.attack is not None and s.patch is patch], limits) for patch in (True, False)
-    ]
-    return [_within(count) for count in (whole.alarms, whole.open, *(kind.named for kind in kinds))]
+    return list(map(_within, (whole.alarms, whole.open, whole.patches, whole.others)))
 
 
 def _within(count: Count) -> str:
@@ -154,7 +185,7 @@ def _indexes(scan: Scan) -> dict[str, float]:
 def _above(found: Iterable[Scan], values: dict[str, dict[str, float]], limit: float) -> list[str]:
     hits: dict[str, list[bool]] = {"clean": [], "patch": [], "other": []}
     for scan in found:
-        if own := values[scan.name]:
+        if (own := values[scan.name]) and (scan.backdoored or scan.attack is None):
             most = max(own, key=lambda name: own[name])
             right = scan.attack is None or most == scan.target
             hits["clean" if scan.attack is None else "patch" if scan.patch else "other"].append(
