@@ -34,7 +34,7 @@ class Ran:
     @property
     def said(self) -> str:
         """Standard error without what was found before anything was touched."""
-        found = ("good: ", "note: ", "warning: ", "pixels are ")
+        found = ("good: ", "note: ", "warning: ", "pixels are ", "pictures are ")
         return "".join(line for line in self.err.splitlines(keepends=True) if not line.startswith(found))
 
     @property

@@ -141,6 +141,16 @@ def test_pixels_and_the_order_of_the_classes_are_both_wrong():
         )
 
 
+def test_two_changes_at_once_need_more_to_be_evident():
+    """There are many of them, and by luck one may fit a network that was never trained."""
+    network, images = Reads(lambda x: torch.zeros(len(x), 3)), coloured()
+    found, read = intake(network, images, RUN), {"change": "--size 6x6", "accuracy": [100, 300], "as_given": [100, 300]}
+    refuse_misread(network, images, RUN, replace(found, alternatives=(read | {"ordered": [240, 300]},)))
+    assert evident((100, 300), (240, 300), 0.34), "of one alone it would suffice"
+    with pytest.raises(NadError, match="290 with --size 6x6 and its classes in another order"):
+        refuse_misread(network, images, RUN, replace(found, alternatives=(read | {"ordered": [290, 300]},)))
+
+
 def test_of_readings_that_fit_alike_the_usual_one_is_named():
     """A few pictures more with another normalisation are chance, and most networks have ImageNet's."""
     tried = [{"change": f"--normalise {name}", "accuracy": [n, 300]} for name, n in (("half", 295), ("imagenet", 290))]

@@ -16,6 +16,7 @@ from nad.training import predictions
 
 CONFIDENCE = 0.9973  # of both intervals: three standard deviations
 HALF = 0.5  # part of the images that another reading has to get right at least
+MOST = 0.75  # the same of pixels and an order together, of which there are many, and one may fit a network of chance
 SHOWN = 430  # characters of a list of class names, so that the error stays one or two lines
 
 Hits = tuple[int, int]  # images that are answered right, of how many
@@ -70,8 +71,8 @@ def refuse_misread(model: nn.Module, images: ImageSet, run: Run, found: Intake |
     answers = predictions(model, images, run) if answers is None else answers
     tried = found.alternatives if found else list(alternatives(model, images, run))
     simple, both = [_ordered(answers, given, images), *_pixels(tried, model)], _pixels(tried, model, ordered=True)
-    for readings in (simple, both):
-        if sure := [one for one in readings if evident(one.given, one.fits, chance)]:
+    for readings, least in ((simple, HALF), (both, MOST)):
+        if sure := [one for one in readings if evident(one.given, one.fits, chance, least)]:
             raise NadError(_told(sure))
 
 
@@ -84,16 +85,16 @@ def _told(sure: Sequence[_Reading]) -> str:
     return f"{first}; about as many with {' or '.join(others)}" if first.change and others else str(first)
 
 
-def evident(given: Hits, other: Hits, chance: float) -> bool:
+def evident(given: Hits, other: Hits, chance: float, least: float = HALF) -> bool:
     """Whether another reading is beyond doubt the right one, and the one as given hardly better than chance.
 
-    With both intervals: `other` above a half and above chance, `given` nearer to chance than to `other`.
+    With both intervals: `other` above `least` and above chance, `given` nearer to chance than to `other`.
 
     Args:
         chance: part of the images that a network gets right which knows nothing of them.
     """
     low, high = wilson(Count(*other), CONFIDENCE)[0], wilson(Count(*given), CONFIDENCE)[1]
-    return low > max(HALF, chance) and high < (chance + low) / 2
+    return low > max(least, chance) and high < (chance + low) / 2
 
 
 def _ordered(answers: Tensor, given: Hits, images: ImageSet) -> _Reading:
