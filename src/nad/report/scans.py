@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nad.report.evidence import FAILED
 from nad.report.rendering import UNMEASURED, grid_of
 from nad.results import Count, read_json, wilson
 from nad.verdict import Calibration, Seen, Thresholds, Verdict, verdict_of
 
 PATCHES = ("badnets", "trojan", "cl")  # attacks whose trigger is a patch
-LEARNT = 0.5  # attack success from which a network that was trained with an attack has its backdoor
 NEVER = (float("inf"), float("inf"))  # thresholds that leave a measure out
 OPEN = 0.1  # of the clean networks that each measure may leave undecided where thresholds are chosen
 SHARES = [round(0.30 + 0.05 * i, 2) for i in range(14)]
@@ -42,7 +42,12 @@ class Scan:
     @property
     def backdoored(self) -> bool:
         """Whether there is a backdoor to be found: an attack may fail, and such a network is not a clean one either."""
-        return self.attack is not None and (self.asr is None or self.asr >= LEARNT)
+        return self.attack is not None and (self.asr is None or self.asr >= FAILED)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the truth is known of it."""
+        return self.backdoored or self.attack is None
 
     @cached_property
     def target(self) -> str | None:
@@ -123,7 +128,7 @@ def by_attack(folder: Path) -> str:
     """One row an attack, clean networks last: how many got each verdict. Backdoors that failed are left out."""
     kinds: dict[str, list[str]] = {}
     for scan in scans(folder):
-        if not (scan.backdoored or scan.attack is None):
+        if not scan.counted:
             continue
         verdict = verdict_of(scan.seen)
         said = "right" if scan.named(verdict) else verdict.kind
@@ -185,7 +190,7 @@ def _indexes(scan: Scan) -> dict[str, float]:
 def _above(found: Iterable[Scan], values: dict[str, dict[str, float]], limit: float) -> list[str]:
     hits: dict[str, list[bool]] = {"clean": [], "patch": [], "other": []}
     for scan in found:
-        if (own := values[scan.name]) and (scan.backdoored or scan.attack is None):
+        if (own := values[scan.name]) and scan.counted:
             most = max(own, key=lambda name: own[name])
             right = scan.attack is None or most == scan.target
             hits["clean" if scan.attack is None else "patch" if scan.patch else "other"].append(
