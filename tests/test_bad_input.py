@@ -597,6 +597,16 @@ def test_a_disk_that_fills_up(refused: Refused, victim: Path, tmp_path: Path, be
         refused(f"{PURIFY} --overwrite", "No space left on device", "nothing was written")
 
 
+def test_weights_that_find_no_room(refused: Refused) -> None:
+    resource = pytest.importorskip("resource", reason="a limit of the operating system")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # bytes of a file: a real failure, not a planted one
+    try:
+        refused(PURIFY, "cannot write", "model.safetensors: File too large")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_new_folder_that_cannot_take_its_place(
     nad: "Nad", tiny: Path, victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

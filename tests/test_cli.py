@@ -28,6 +28,7 @@ from nad.models import create
 from nad.pipeline.parts import defended
 from nad.registry import options
 from nad.results import FILES
+from nad.runtime import Run
 
 if TYPE_CHECKING:
     from conftest import Nad, Ran
@@ -639,7 +640,7 @@ def test_copies_of_a_picture_are_not_reported_on(unsplit: Path, tmp_path: Path) 
     shutil.copytree(unsplit, tmp_path / "twice")
     for picture in list((tmp_path / "twice").glob("*/*.png")):
         shutil.copy(picture, picture.with_name(f"copy-{picture.name}"))
-    once, twice = (defended(sources.load(str(folder)), 3, None) for folder in (unsplit, tmp_path / "twice"))
+    once, twice = (defended(sources.load(str(folder)), Run(3), None) for folder in (unsplit, tmp_path / "twice"))
     assert (len(twice.train), len(twice.test)) == (2 * len(once.train), 2 * len(once.test)) == (160, 40)
     used, reported = ({row.numpy().tobytes() for row in part.pixels} for part in (twice.train, twice.test))
     assert not used & reported

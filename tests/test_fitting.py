@@ -112,6 +112,12 @@ def test_numbers_are_taken_by_their_value() -> None:
     assert "in numeric order (2, 9, 10)" in notes[0]
 
 
+def test_bare_numbers_are_called_by_the_networks_names() -> None:
+    found, notes = labelled(loaded(("stop", "go", "left")), dataset("0", "1", "2", numbered=True))
+    assert found == {"stop": 0, "go": 1, "left": 2}
+    assert notes == ("the pictures number their classes, which are taken in the order of the network's",)
+
+
 def test_a_source_that_numbers_its_classes_keeps_its_numbers() -> None:
     assert labelled(loaded(), dataset("10", "2", "9", numbered=True)) == ({"10": 0, "2": 1, "9": 2}, ())
     found = {"airplane": 0, "car": 1, "x": 2}

@@ -1,6 +1,7 @@
 """The one exception that means: the input was wrong, and here is what to do about it."""
 
 import unicodedata
+from collections.abc import Sequence
 
 
 class NadError(ValueError):
@@ -9,6 +10,21 @@ class NadError(ValueError):
 
 class DivergedError(NadError):
     """A training whose loss is no number any more: what was asked for is too much for this network."""
+
+
+class UnreadableError(NadError):
+    """Pictures that cannot be used: why the first cannot, and the names of the others.
+
+    Args:
+        found: of each its name and the reason, which names it too.
+    """
+
+    def __init__(self, found: Sequence[tuple[str, str]]) -> None:
+        self.found = tuple(found)
+        (_, reason), *others = self.found
+        names = ", ".join(name for name, _ in others[:5])
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        super().__init__(f"{reason}\nnor can {names}{more} be used" if others else reason)
 
 
 def printable(text: object, limit: int = 200) -> str:

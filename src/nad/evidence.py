@@ -70,10 +70,14 @@ def affordable(look: Look, classes: int, seconds: float, networks: int) -> int:
     return int(max(0.0, min(seconds / _each(look, networks), DEEPEST, classes)))
 
 
-def sufficient(look: Look, classes: int, networks: int) -> int:
-    """Minutes that suffice, about, to screen every class of `networks` and to compare the patches of some."""
+def sufficient(look: Look, classes: int, networks: int, before: float = 0.0) -> int:
+    """Minutes that suffice, about, to screen every class of `networks` and to compare the patches of some.
+
+    Args:
+        before: seconds of the budget that were gone before the screening.
+    """
     screening = look.seconds * SCREENING * classes * networks
-    return math.ceil((screening + _each(look, networks) * min(COMPARED, classes)) / SURE / 60)
+    return math.ceil((before + (screening + _each(look, networks) * min(COMPARED, classes)) / SURE) / 60)
 
 
 def unsought(screened: int, inverted: int, classes: int) -> list[str]:

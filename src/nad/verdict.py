@@ -118,7 +118,7 @@ class Calibration:
 
 
 ALONE = "It is the size of a patch alone, which chance makes as small in one of twenty networks."
-MEASURED = Calibration(alarms=Count(0, 25), open=Count(1, 25), patches=Count(14, 15), others=Count(4, 11))
+MEASURED = Calibration(alarms=Count(0, 21), open=Count(1, 21), patches=Count(9, 10), others=Count(2, 9))
 
 
 @dataclass(frozen=True)

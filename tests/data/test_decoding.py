@@ -251,6 +251,22 @@ def test_all_pictures_that_cannot_be_used_are_named_at_once() -> None:
         images[torch.arange(79)]
 
 
+def test_a_set_that_comes_into_memory_tells_how_far_it_is_and_names_all_it_cannot_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nad.data.images.PIECE", 8)
+    cut = encode(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))[:2000]
+    told: list[int] = []
+    for files, match in (((encode(RGB),) * 20, None), ((cut, *[encode(RGB)] * 12, *[cut] * 7), "and 2 more be used$")):
+        images = ImageSet(EncodedImages.open(InMemory(files), (4, 6)), torch.arange(20) % 2, ("a", "b"))
+        if match is None:
+            assert torch.equal(images.decoded(told.append).pixels, images.pixels[torch.arange(20)])
+            assert told == [0, 8, 16, 20]
+        else:
+            with pytest.raises(NadError, match=rf"picture 0 cannot .*\nnor can picture 13, .* picture 17 {match}"):
+                images.decoded()
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_truncated_picture_is_named_when_it_is_decoded(kind: str) -> None:
     noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from nad.data import arrays, decoding, downloads, parquet, sources
+from nad.data.gallery import unlabelled
 from nad.data.sources import NAMES, Dataset, load
 from nad.errors import NadError
 from nad.extras import torchvision
@@ -170,6 +172,15 @@ def test_test_is_preferred_to_val(tmp_path: Path) -> None:
     for split, n in (("train", 12), ("val", 2), ("test", 3)):
         write_folder(tmp_path / split, PIXELS[:n], LABELS[:n])
     assert len(load(str(tmp_path)).test or ()) == 3
+
+
+def test_pictures_beside_the_splits_are_told(tmp_path: Path) -> None:
+    for place in ("train", "test", "val", "extra"):
+        write_folder(tmp_path / place)
+    (tmp_path / "notes").mkdir()
+    assert load(str(tmp_path)).left_out == ("extra", "val")
+    assert unlabelled(str(tmp_path), CLASSES).left_out == ("extra", "val")
+    assert load(str(tmp_path / "train")).left_out == ()
 
 
 def break_folder(kind: str, root: Path) -> Path:
@@ -488,6 +499,15 @@ def test_large_npz_is_mapped_where_it_lies(tmp_path: Path, monkeypatch: pytest.M
     assert_test_images(load(str(path)).train)
     write_npz(path, images=images.astype(np.int16))
     with pytest.raises(NadError, match=r"expected images as uint8 in 0..255, got int16"):
+        load(str(path))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (99, 6, 6, 3)})
+    with zipfile.ZipFile(path) as file:
+        others = {name: file.read(name) for name in file.namelist()} | {"images.npy": header.getvalue() + bytes(48)}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in others.items():
+            file.writestr(name, content)
+    with pytest.raises(NadError, match=r"pets.npz is damaged: images of shape \(99, "):
         load(str(path))
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from nad.errors import NadError
 from nad.extras import torchvision
 from nad.models.card import Card
-from nad.models.checkpoints import load, save
-from nad.models.normalize import normalisation, unwrap
+from nad.models.checkpoints import load, save, weights_fingerprint
+from nad.models.normalize import described, normalisation, unwrap
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 SIZE = {"image_size": 32, "num_channels": 3}
@@ -28,6 +28,7 @@ KINDS: dict[str, dict[str, Any]] = {
     | {"patch_size": 8},
     "ResNet": {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
     "ConvNext": {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]},
+    "MobileNetV2": SIZE | {"depth_multiplier": 0.1, "min_depth": 4, "output_stride": 8, "tf_padding": False},
     "Swin": SIZE | {"patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4},
 }
 CARD = Card(architecture="transformers:ViTForImageClassification", classes=("stop", "yield", "go"))
@@ -133,6 +134,20 @@ def test_half_precision_stays_on_disk(tmp_path: Path) -> None:
     came, went = weights(tmp_path / "half"), weights(tmp_path / "out")
     assert {t.dtype for t in went.values()} == {torch.float16}
     assert all(torch.equal(came[key], went[key]) for key in came)
+
+
+def test_pixels_with_blue_first(vit: Path, tmp_path: Path) -> None:
+    before = load(vit)
+    change(vit, "preprocessor_config.json", do_flip_channel_order=True)
+    loaded, out = load(vit), tmp_path / "out"
+    assert "with red and blue exchanged, as " in loaded.notes[0]
+    assert weights_fingerprint(loaded.model) == weights_fingerprint(before.model)
+    out.mkdir()
+    save(out, loaded.model, CARD, like=loaded)
+    with torch.no_grad():
+        assert torch.equal(loaded.model(images()), before.model(images().flip(1)))
+        assert torch.equal(load(out).model(images()), loaded.model(images()))
+    assert described(loaded.model) != described(before.model), "half a purification of one is none of the other"
 
 
 def test_without_a_processor_the_size_is_the_configurations(vit: Path) -> None:

@@ -248,6 +248,8 @@ def test_the_marked_one_is_said_first_and_each_method_has_a_page_of_its_own(tmp_
         found = "the trigger found toward it covers an unknown part of the picture and works on 99 % of the pictures"
         assert f"After, {found} (anomaly index {index})" in own
         assert "marked" not in own
+        assert "clean pictures that no method was given: " in own
+        assert "that nothing was chosen on" not in own
         assert "All methods" not in own
 
 

@@ -14,7 +14,7 @@ from nad.report import dossier
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 EXAMPLES = Path(__file__).parent / "examples"
 HOSTILE = ("<img src=x onerror=alert(1)>", "a\x1b[31mb & $x$", "\u202eevil", "W" * 300)
 BROKEN = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"

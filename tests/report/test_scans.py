@@ -56,6 +56,13 @@ def test_a_backdoor_that_was_not_learnt_cannot_be_found_and_is_not_counted(tmp_p
     assert "| failed | a | badnets | 49 | 0 | nothing |" in scans.by_network(tmp_path)
 
 
+def test_networks_that_set_the_thresholds_have_no_say_in_how_often_they_fail(tmp_path):
+    planted(tmp_path)
+    for name, counted in {"clean-cifar10-9": 2, "clean-signs": 2, "clean-signs-wrn-1": 3}.items():
+        scan(tmp_path, name, 12, family="c-1")
+        assert f"| all that set no threshold | in use | 1 of {counted} (" in scans.rates(tmp_path)
+
+
 def test_tables(tmp_path):
     planted(tmp_path)
     table = scans.by_network(tmp_path)
@@ -66,7 +73,8 @@ def test_tables(tmp_path):
         "| wanet | 1 | 0 | 0 | 0 | 1 |",
         "| none | 2 | 0 | 1 | 0 | 1 |",
     ]
-    assert "| all | in use | 1 of 2 (9 to 91 %) |" in scans.rates(tmp_path)
+    whole = "| all that set no threshold | in use | 1 of 2 (9 to 91 %) |"
+    assert whole in scans.rates(tmp_path)
     rows = [line for line in scans.rates(tmp_path).splitlines() if line.startswith("| a ")]
     assert "0 of 1 (0 to 79 %) | 0 of 1 (0 to 79 %) | 1 of 2 (9 to 91 %) | 0 of 2" in rows[0]
     assert "of the others: share" in rows[1]

@@ -1,5 +1,6 @@
 """Raw pictures in one array, and the .npz files that hold them."""
 
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -150,6 +151,8 @@ def _mapped(path: Path, file: Any) -> Mapped | None:
         before = stream.tell()
     if fortran or dtype != np.uint8:
         return None
+    if math.prod(shape) > member.file_size - before:
+        raise NadError(f"{printable(path.name)} is damaged: images of shape {shape} are longer than what it holds")
     with open(path, "rb") as raw:
         raw.seek(member.header_offset + 26)
         lengths = np.frombuffer(raw.read(4), "<u2")

@@ -86,9 +86,12 @@ def ordered(dataset: Dataset, names: Sequence[str]) -> Dataset:
         if count > 1:
             twice = ", ".join(repr(printable(name, 60)) for name, one in found.items() if one == index)
             raise NadError(f"{dataset.name}: {twice} are all the network's class {names[index or 0]!r}; join them")
-    to = torch.tensor([found[name] or 0 for name in dataset.classes])
-    test = None if dataset.test is None else _relabelled(dataset.test, to, tuple(names))
-    return replace(dataset, train=_relabelled(dataset.train, to, tuple(names)), test=test)
+    return _relabelled(dataset, torch.tensor([found[name] or 0 for name in dataset.classes]), names)
+
+
+def renamed(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The data set with the same labels, and other names for its classes."""
+    return _relabelled(dataset, torch.arange(len(names)), names)
 
 
 def matched(classes: Sequence[str], names: Sequence[str]) -> dict[str, int | None]:
@@ -109,8 +112,10 @@ def _plain(name: str) -> str:
     return str(int(plain)) if plain.isascii() and plain.isdigit() else plain
 
 
-def _relabelled(images: ImageSet, to: torch.Tensor, names: tuple[str, ...]) -> ImageSet:
-    original = images.original_labels
-    return replace(
-        images, labels=to[images.labels], classes=names, original_labels=None if original is None else to[original]
-    )
+def _relabelled(dataset: Dataset, to: torch.Tensor, names: Sequence[str]) -> Dataset:
+    def done(images: ImageSet) -> ImageSet:
+        before = images.original_labels
+        before = None if before is None else to[before]
+        return replace(images, labels=to[images.labels], classes=tuple(names), original_labels=before)
+
+    return replace(dataset, train=done(dataset.train), test=None if dataset.test is None else done(dataset.test))

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nad.errors import NadError
+from nad.errors import NadError, UnreadableError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "JPEG2000")  # none of them runs another program
 CHUNK = 1024  # pictures fetched at a time
@@ -143,13 +143,8 @@ _Broken = tuple[int, NadError]  # a picture that cannot be used, and why
 
 
 def _refuse(pictures: Pictures, broken: Sequence[_Broken]) -> None:
-    """Say why the first of `broken` cannot be used, and which others cannot."""
-    if len(broken) == 1:
-        raise broken[0][1]
     if broken:
-        names = ", ".join(pictures.name(index) for index, _ in broken[1:6])
-        more = f" and {len(broken) - 6} more" if len(broken) > 6 else ""
-        raise NadError(f"{broken[0][1]}\nnor can {names}{more} be used")
+        raise UnreadableError([(pictures.name(index), str(error)) for index, error in broken])
 
 
 def checked_size(size: tuple[int, int] | None) -> None:

@@ -66,6 +66,13 @@ def splits(root: Path) -> tuple[str | None, str | None]:
     return train, test
 
 
+def beside(root: Path) -> tuple[str, ...]:
+    """Folders with pictures that are left out, since they lie beside those of the splits."""
+    train, test = splits(root)
+    others = [name for name in _subfolders(root) if name not in (train, test)] if train else []
+    return tuple(name for name in others if any(pictures(root, Path(name))))
+
+
 def _split(root: Path, split: str, reference: tuple[str, ...] | None) -> Raw:
     shown = printable(Path(root.name, split))
     found = _subfolders(root / split)

@@ -8,7 +8,7 @@ import torch
 
 from nad.data import sources
 from nad.data.decoding import EncodedImages
-from nad.data.folders import PICTURE_ENDINGS, Files, pictures, splits
+from nad.data.folders import PICTURE_ENDINGS, Files, beside, pictures, splits
 from nad.data.images import ImageSet, Pixels
 from nad.data.sources import Dataset
 from nad.errors import NadError, printable
@@ -40,7 +40,9 @@ def unlabelled(source: str, classes: Sequence[str], size: tuple[int, int] | None
             return ImageSet(pixels, torch.zeros(len(own), dtype=torch.int64), tuple(classes), name)
 
         train, test = (tuple(one for one in every if Path(one).parts[0] == split) for split in splits(root))
-        return Dataset(name, of(train), of(test) if test else None) if train else Dataset(name, of(every), None)
+        if not train:
+            return Dataset(name, of(every), None)
+        return Dataset(name, of(train), of(test) if test else None, left_out=beside(root))
 
     found = sources.load(source, size)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nad.errors import NadError
+from nad.errors import NadError, UnreadableError
 
 
 def _memory() -> int:
@@ -25,6 +25,7 @@ def _memory() -> int:
 MEMORY = _memory()
 # A set below this is held in memory as one tensor, which training copies; a larger one is decoded batch by batch.
 RESIDENT_BYTES = min(4 << 30, MEMORY // 8)
+PIECE = 1024  # images decoded at a time
 
 
 @runtime_checkable
@@ -105,12 +106,30 @@ class ImageSet:
         """Whether the pixels are one tensor in memory."""
         return isinstance(self.pixels, Tensor)
 
-    def decoded(self) -> "ImageSet":
-        """The same set with its pixels in memory, if they take at most RESIDENT_BYTES; else unchanged."""
+    def decoded(self, told: Callable[[int], None] = lambda done: None) -> "ImageSet":
+        """The same set with its pixels in memory, if they take at most RESIDENT_BYTES; else unchanged.
+
+        Args:
+            told: called with how many images are decoded, as they are.
+
+        Raises:
+            UnreadableError: pictures that cannot be decoded, all of them.
+        """
         n, c, h, w = self.pixels.shape
         if self.resident or n * c * h * w > RESIDENT_BYTES:
             return self
-        return replace(self, pixels=self.pixels[torch.arange(n)])
+        pixels = torch.empty((n, c, h, w), dtype=torch.uint8)
+        broken: list[tuple[str, str]] = []
+        for piece in torch.arange(n).split(PIECE):
+            told(int(piece[0]))
+            try:
+                pixels[piece] = self.pixels[piece]
+            except UnreadableError as error:
+                broken += error.found
+        if broken:
+            raise UnreadableError(broken)
+        told(n)
+        return replace(self, pixels=pixels)
 
     def subset(self, indices: Tensor) -> "ImageSet":
         """The images at `indices` (int64), in that order."""
@@ -154,8 +173,8 @@ class ImageSet:
 
     def digests(self) -> Iterator[bytes]:
         """SHA-256 of each image's pixels."""
-        for start in range(0, len(self), 1024):
-            chunk = self.pixels[torch.arange(start, min(start + 1024, len(self)))].cpu().contiguous().numpy()
+        for piece in torch.arange(len(self)).split(PIECE):
+            chunk = self.pixels[piece].cpu().contiguous().numpy()
             yield from (hashlib.sha256(one.tobytes()).digest() for one in chunk)
 
     def counts(self) -> list[int]:

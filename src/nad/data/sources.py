@@ -5,7 +5,7 @@ Hugging Face image layout, or .npz. A folder that is called like a name loads as
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ class Dataset:
     Args:
         numbered: whether the source itself numbers its classes; False for class folders, which are only sorted.
         labelling: how the labels came from a network; None where they are the source's.
+        left_out: folders of pictures that lie beside those of the splits.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Dataset:
     test: ImageSet | None
     numbered: bool = True
     labelling: Labelling | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -77,7 +79,8 @@ def load(source: str, size: int | tuple[int, int] | None = None) -> Dataset:
         )
     try:
         name = printable(path.stem if path.is_file() else path.name) or "images"
-        return _dataset(name, _read(path), shape)
+        dataset = _dataset(name, _read(path), shape)
+        return replace(dataset, left_out=folders.beside(path)) if in_class_folders(path) else dataset
     except OSError as error:
         raise NadError(f"{printable(path.name)} cannot be read: {error.strerror or printable(error)}") from error
 

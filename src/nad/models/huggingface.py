@@ -25,6 +25,8 @@ CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 OUTPUT = "logits"  # what every image classifier of the library calls them
 _MOST = 1_000_000  # no number in a configuration of an image classifier is larger
 _OUTSIDE = ("timm_wrapper",)  # their class fetches what the configuration names
+# How an answer is given; other keys that begin with output_, such as output_stride, describe the network.
+_ANSWERS = ("output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "problem_type")
 _REFUSED = {
     "auto_map": "it names code of its own (auto_map), which is never run",
     "custom_pipelines": "it names code of its own (custom_pipelines), which is never run",
@@ -95,7 +97,10 @@ class Saved:
     def build(self) -> nn.Module:
         """The network, with weights that are to be replaced."""
         with self._using():
-            return self._class()(self._config())
+            network = self._class()(self._config())
+        if self.expected.exchanged:
+            network.register_forward_pre_hook(_blue_first)
+        return network
 
     def keys(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, str], list[str]]:
         """The file's key of each weight of the network, which the library calls differently from version to version.
@@ -237,9 +242,9 @@ def _described(shown: str, value: Any) -> Any:
         kept = {
             key: one
             for key, one in value.items()
-            if not key.startswith(("_", "output_", "use_pretrained_"))
+            if not key.startswith(("_", "use_pretrained_"))
             and not key.endswith(("_implementation", "dtype"))
-            and key not in (*_REFUSED, "return_dict", "use_return_dict", "problem_type")
+            and key not in (*_REFUSED, *_ANSWERS)
         }
         return {key: _described(shown, one) for key, one in kept.items()}
     if isinstance(value, list):
@@ -247,6 +252,11 @@ def _described(shown: str, value: Any) -> Any:
     if isinstance(value, int) and abs(value) > _MOST:
         raise NadError(f"{shown}: no image classifier needs a number such as {printable(value, 20)}")
     return value
+
+
+def _blue_first(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The pixels for a network that was trained on blue, green and red."""
+    return (inputs[0].flip(1), *inputs[1:])
 
 
 def _library() -> ModuleType:

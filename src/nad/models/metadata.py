@@ -19,17 +19,21 @@ class Expected:
         source: who says so.
         normalisation: mean and standard deviation; None for pixels in [0, 1].
         size: (height, width); None where any will do.
+        exchanged: whether blue comes first, where red does everywhere else.
     """
 
     source: str
     normalisation: Normalisation | None
     size: tuple[int, int] | None
+    exchanged: bool = False
 
     def told(self) -> str:
         """What to tell of a normalisation that somebody else chose."""
         what = f"normalised by {written(self.normalisation)}" if self.normalisation else "not normalised"
         if self.size:
             what += " at {}x{}".format(*self.size)
+        if self.exchanged:
+            what += " with red and blue exchanged"
         return f"pixels are {what}, as {self.source} says; --normalise and --size set others"
 
 
@@ -77,7 +81,7 @@ def of_preprocessor(name: str, values: Mapping[str, Any]) -> Expected:
             f"{printable(name)}: expected the settings of an image processor ({printable(error)})"
         ) from error
     raw = around == check([0.0] * 3, [1.0] * 3)
-    return Expected(printable(name), None if raw else around, side)
+    return Expected(printable(name), None if raw else around, side, values.get("do_flip_channel_order") is True)
 
 
 def size_of(value: Any) -> tuple[int, int] | None:

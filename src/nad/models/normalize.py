@@ -101,5 +101,6 @@ def taking(model: nn.Module, output: str) -> nn.Module:
 
 def described(model: nn.Module) -> list[Any]:
     """What tells the network from others of the same weights, for fingerprints."""
-    output = answer(model)
-    return [repr(unwrap(model)), normalisation(model), *([] if output is None else [output])]
+    output, inner = answer(model), unwrap(model)
+    before = [hook.__name__ for hook in inner._forward_pre_hooks.values()]  # what exchanges red and blue
+    return [repr(inner), normalisation(model), *([] if output is None else [output]), *before]

@@ -108,7 +108,7 @@ def purify_checkpoint(
         raise NadError("--reactivate brings a backdoor back whose trigger is known; say which with --attack")
     agree(loaded, dataset.train)
     loaded = trainable(loaded, dataset.train)
-    parts = defended(dataset, run.seed if terms.subset is None else terms.subset, terms.clean)
+    parts = defended(dataset, run, terms.clean, terms.subset)
     if dataset.labelling:
         every_class(dataset.labelling, parts.train)
     for method in methods:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nad.data.classes import matched, ordered
+from nad.data.classes import matched, ordered, renamed
 from nad.data.images import ImageSet
 from nad.data.sources import Dataset
 from nad.errors import NadError, printable
@@ -93,7 +93,12 @@ def _by_name(loaded: Loaded, dataset: Dataset, names: Sequence[str] | None) -> t
         mapped = ordered(dataset, names or loaded.names)
         return mapped, _differences(dataset, mapped)
     if dataset.numbered:
-        return dataset, ()
+        bare = dataset.classes == tuple(str(number) for number in range(len(loaded.names)))
+        if not bare:
+            return dataset, ()
+        return renamed(dataset, loaded.names), (
+            "the pictures number their classes, which are taken in the order of the network's",
+        )
     by_value = all(name.isascii() and name.isdigit() for name in dataset.classes)
     if by_value:
         dataset = ordered(dataset, sorted(dataset.classes, key=int))

@@ -14,6 +14,7 @@ from nad.models.checkpoints import Loaded
 from nad.models.forward import evaluating
 from nad.pipeline.fitting import answering
 from nad.pipeline.judging import agree
+from nad.pipeline.parts import in_memory
 from nad.runtime import Run
 
 CONFIDENT = 0.9
@@ -33,7 +34,7 @@ def labelled(loaded: Loaded, dataset: Dataset, run: Run) -> tuple[Loaded, Datase
     loaded = answering(loaded, dataset.train)
     run = run.suiting(loaded.model)
     agree(loaded, dataset.train)
-    splits = [images.decoded() for images in (dataset.train, dataset.test) if images is not None]
+    splits = [in_memory(images, run) for images in (dataset.train, dataset.test) if images is not None]
     answers = [_answers(loaded, images, run) for images in splits]
     labels, sure = (torch.cat(both) for both in zip(*answers))
     kept, dropped = (tuple(torch.bincount(labels[s], minlength=loaded.classes).tolist()) for s in (sure, ~sure))
@@ -41,7 +42,7 @@ def labelled(loaded: Loaded, dataset: Dataset, run: Run) -> tuple[Loaded, Datase
     if sum(n > 0 for n in kept) < 2 or not all(bool(s.any()) for _, s in answers):
         raise NadError(f"{how.told()}\nexpected at least two classes of pictures that are kept; give others, or labels")
     chosen = [replace(i, labels=y).subset(s.nonzero().flatten()) for i, (y, s) in zip(splits, answers)]
-    made = Dataset(dataset.name, chosen[0], chosen[1] if dataset.test else None, labelling=how)
+    made = replace(dataset, train=chosen[0], test=chosen[1] if dataset.test else None, labelling=how)
     return replace(loaded, notes=(*loaded.notes, how.told(), f"warning: {RISK}")), made
 
 

@@ -37,7 +37,7 @@ def scan_checkpoint(
         What a result file holds: method, configuration, data, run, versions, seconds and scores.
     """
     agree(loaded, dataset.train)
-    images, run = held(dataset, run.seed, clean), run.suiting(loaded.model)
+    images, run = held(dataset, run, clean), run.suiting(loaded.model)
     refuse_misread(loaded.model, images, run)
     asked: ImageSet | None = None
     names: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ def detection_rates(
     agree(loaded, dataset.train)
     if dataset.test is None:
         raise NadError(f"{dataset.name} has no test split, on which detection is measured")
-    images, run = held(dataset, run.seed, clean), run.suiting(loaded.model)
+    images, run = held(dataset, run, clean), run.suiting(loaded.model)
     refuse_misread(loaded.model, images, run)
     began = time.perf_counter()
     hits, alarms = caught(detector, loaded.model, images, dataset.test.decoded(), attack, run)

@@ -55,24 +55,25 @@ def suspect_checkpoint(
         raise NadError(f"expected --budget of more than 0 minutes, got {budget:g}")
     began, run = time.perf_counter(), run.suiting(loaded.model)
     agree(loaded, dataset.train)
-    images = held(dataset, run.seed, clean)
+    images = held(dataset, run, clean)
     read = intake(loaded.model, images, run, own=dataset.labelling is not None).noting(*remarks(dataset, clean))
     refuse_misread(loaded.model, images, run, read)
     told(read)
     ground, count = Ground.of(images, run), len(images.classes)
-    look = screened(loaded.model, ground, run, seconds=60 * budget - (time.perf_counter() - began))
+    before = time.perf_counter() - began
+    look = screened(loaded.model, ground, run, seconds=60 * budget - before)
     left = evidence.SURE * (60 * budget - (time.perf_counter() - began))
     asked = look.suspicious[: evidence.affordable(look, count, left, networks=1)]
     classes = asked if len(asked) >= COMPARED else []  # of fewer no index can be said
     found = evidence.inverted(loaded.model, ground, classes, run) if classes else None
     seen = evidence.seen(look, images.classes, found, classes)
-    verdict = verdict_of(seen)
+    verdict, needed = verdict_of(seen), evidence.sufficient(look, count, networks=1, before=before)
     result = {
         "verdict": verdict.to_json(),
         "classes": [one.to_json() for one in seen],
         "screened": len(look.suspicious),
         "inverted": len(classes),
-        "skipped": _skipped(ground, len(look.suspicious), len(classes), evidence.sufficient(look, count, networks=1)),
+        "skipped": _skipped(ground, len(look.suspicious), len(classes), needed),
         "intake": read.to_json(),
         "rms": look.rms,
         "sought_on": len(ground.sought),

@@ -32,7 +32,7 @@ def train(
         stored: the type that its weights will have on disk; they are rounded to it before they are evaluated, and
             what they gave before is noted.
     """
-    parts = split(dataset, run.seed)
+    parts = split(dataset, run)
     clean, indices = parts.train, dict(parts.indices)
     model = create(architecture, len(dataset.classes), run.seed)
     run = run.suiting(model)

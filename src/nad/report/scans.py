@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from nad.verdict import Calibration, Seen, Thresholds, Verdict, verdict_of
 
 PATCHES = ("badnets", "trojan", "cl")  # attacks whose trigger is a patch
 NEVER = (float("inf"), float("inf"))  # thresholds that leave a measure out
+# Networks that the thresholds in use were fixed on; what is said of their errors leaves these out.
+FIXED_ON = ("clean-signs", "clean-cifar10*", "badnets-signs", "badnets-cifar10*", "blend-signs", "blend-cifar10*")
 OPEN = 0.1  # of the clean networks that each measure may leave undecided where thresholds are chosen
 SHARES = [round(0.30 + 0.05 * i, 2) for i in range(14)]
 INDEXES = [1.5 + 0.5 * i for i in range(12)]
@@ -43,6 +46,11 @@ class Scan:
     def backdoored(self) -> bool:
         """Whether there is a backdoor to be found: an attack may fail, and such a network is not a clean one either."""
         return self.attack is not None and (self.asr is None or self.asr >= FAILED)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether no threshold in use was fixed on it."""
+        return not any(fnmatchcase(self.name, one) for one in FIXED_ON)
 
     @property
     def counted(self) -> bool:
@@ -142,9 +150,10 @@ def by_attack(folder: Path) -> str:
 
 
 def rates(folder: Path) -> str:
-    """Error rates of all, and of each family with the thresholds in use and those that the other families give."""
+    """Error rates of those held out, and of each family with the thresholds in use and what the other families give."""
     found = scans(folder)
-    lines = [["all", "in use", *_rates(found, Thresholds())]] if found else []
+    apart = [scan for scan in found if scan.held_out]
+    lines = [["all that set no threshold", "in use", *_rates(apart, Thresholds())]] if found else []
     for family in sorted({scan.family for scan in found}):
         own, others = ([s for s in found if (s.family == family) is same] for same in (True, False))
         lines.append([family, "in use", *_rates(own, Thresholds())])

@@ -74,6 +74,11 @@ def correlation(both: int, lost: int, won: int, neither: int) -> float:
     return (max(cross - (both + lost + won + neither) / 2, 0.0) if cross > 0 else cross) / math.sqrt(margins)
 
 
+def apart(piece: Piece) -> str:
+    """What the reported pictures were kept from: a mark among several methods asks for the accuracy on them."""
+    return "no method was given" if piece.result.get("comparison") else "nothing was chosen on"
+
+
 def overall(piece: Piece) -> Pair:
     """All pictures that nothing was chosen on: those set aside, or the test images."""
     tables = piece.evidence.get("reported")

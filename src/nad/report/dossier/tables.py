@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nad.report.dossier.charts import MEASURES, MOST
-from nad.report.dossier.intervals import Pair, attack_success, counted, overall
+from nad.report.dossier.intervals import Pair, apart, attack_success, counted, overall
 from nad.report.dossier.reading import Piece, number
 from nad.report.dossier.signs import Signs, smallest, strongest, suspect
 from nad.report.dossier.wording import changed, percent, plain, within
@@ -28,7 +28,7 @@ def accuracy(piece: Piece) -> Table:
     kind = "paired" if pair.paired else "as of two separate sets, which is wider"
     heads = ("", "before", "after", "change in points")
     return Table(
-        f"On {pair.after.of:,} pictures that nothing was chosen on, with 95\u00a0% intervals (of the change {kind})",
+        f"On {pair.after.of:,} pictures that {apart(piece)}, with 95\u00a0% intervals (of the change {kind})",
         heads,
         [(piece.score, *_pair(pair))],
     )

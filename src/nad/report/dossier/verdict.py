@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nad.report.dossier.intervals import Pair, attack_success, overall
+from nad.report.dossier.intervals import Pair, apart, attack_success, overall
 from nad.report.dossier.reading import Piece, number
 from nad.report.dossier.signs import Signs, at, smallest, strongest, suspect
 from nad.report.dossier.wording import changed, listed, percent, plain, quoted, several, signed
@@ -55,20 +55,21 @@ def verdict(piece: Piece) -> list[Statement]:
     """Accuracy, the trigger if it is known, then what was seen without it, with the numbers behind the headline."""
     attacked = attack_success(piece)
     return [
-        accuracy(overall(piece), piece.score),
+        accuracy(piece),
         *([_named_trigger(attacked, piece.is_oracle)] if attacked else []),
         *traces(Signs.of(piece), number(piece.evidence.get("rms"))),
     ]
 
 
-def accuracy(pair: Pair, score: str) -> Statement:
-    """What happened to accuracy; `score` is what it is called."""
+def accuracy(piece: Piece) -> Statement:
+    """What happened to accuracy."""
+    pair = overall(piece)
     change, dear = pair.change, costly(pair)
     hidden = f" {_unseen(change.low)}" if change.low < -LOSS and not dear else ""
     return Statement(
         "warning" if dear else "note" if change.high < 0 or hidden else "good",
-        f"{score.capitalize()} went from {percent(pair.before.rate)} to {percent(pair.after.rate)} on "
-        f"{several(pair.after.of, 'clean picture')} that nothing was chosen on: {signed(change.value)} points, with a "
+        f"{piece.score.capitalize()} went from {percent(pair.before.rate)} to {percent(pair.after.rate)} on "
+        f"{several(pair.after.of, 'clean picture')} that {apart(piece)}: {signed(change.value)} points, with a "
         f"95\u00a0% interval of {signed(change.low)} to {signed(change.high)}.{DEAR if dear else hidden}",
     )
 
