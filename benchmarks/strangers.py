@@ -160,8 +160,12 @@ def measured(*command: object) -> tuple[Any, dict[str, float]]:
     return json.loads(said), {"seconds": time.perf_counter() - began, "mebibytes": usage.ru_maxrss / 1024}
 
 
-def walked(victim: Victim, data: Path | None, place: Path, run: Run) -> dict[str, Any]:
-    """All that a user would see of this victim, and what they would not."""
+def walked(victim: Victim, data: Path | None, place: Path, run: Run, budget: float) -> dict[str, Any]:
+    """All that a user would see of this victim, and what they would not.
+
+    Args:
+        budget: minutes of a scan and of the evidence.
+    """
     source = data / victim.data if data and (data / victim.data).exists() else victim.data
     dataset = sources.load(str(source), victim.size)
     assert dataset.test is not None
@@ -179,19 +183,20 @@ def walked(victim: Victim, data: Path | None, place: Path, run: Run) -> dict[str
         victim.size,
     ]
     how += ["--normalise", normalise] if normalise else []
-    scan, scan_cost = measured("scan", place / "model.pt", *how)
-    found: dict[str, Any] = {"scan": {"verdict": scan["verdict"], "skipped": scan["skipped"]} | scan_cost}
+    scan, scan_cost = measured("scan", place / "model.pt", *how, "--budget", budget)
+    found: dict[str, Any] = {"scan": {k: scan[k] for k in ("verdict", "classes", "skipped")} | scan_cost}
     given = load(place / "model.pt", victim.network, normalise=normalise)
     found["parameters"] = sum(p.numel() for p in given.model.parameters())
     found["given"] = evaluate(given.model, test, attack, run).to_json()
-    for name, more in {"default": (), "finetune": ("--method", "finetune", "--budget", 0)}.items():
+    methods = {"default": ("--budget", budget), "finetune": ("--method", "finetune", "--budget", 0)}
+    for name, more in methods.items():
         out = place / name
         result, cost = measured("purify", place / "model.pt", *how, "--out", out, "--overwrite", *more)
         purified = load(out, victim.network if victim.model == VIT else None)
         after = evaluate(purified.model, test, attack, run).to_json()
         found[name] = {"method": result["method"], "after": after, "notes": result["notes"]["resolved"]} | cost
     target = None if attack is None else test.classes[attack.target]
-    return found | {"run": run.describe(), "target": target}
+    return found | {"run": run.describe(), "target": target, "budget": budget, "threads": torch.get_num_threads()}
 
 
 def main() -> None:
@@ -199,6 +204,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of image sets that are not embedded")
     parser.add_argument("--only", default="*", help="names of victims, with * for anything; several with commas")
     parser.add_argument("--runs", type=Path, default=Path("runs/strangers"))
+    parser.add_argument("--budget", type=float, default=10.0, help="minutes; on one core, 20 do what 10 do on two")
     parser.add_argument("--out", type=Path, default=Path("results/strangers"))
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -206,7 +212,7 @@ def main() -> None:
         path = asked.out / f"{name}.json"
         if path.exists() or not any(fnmatchcase(name, part) for part in asked.only.split(",")):
             continue
-        found = walked(victim, asked.data, asked.runs / name, Run())
+        found = walked(victim, asked.data, asked.runs / name, Run(), asked.budget)
         write_json(path, asdict(victim) | found, indent=None)
         rates = {kind: [found[kind]["after"][m] for m in ("acc", "asr")] for kind in ("default", "finetune")}
         print(name, found["scan"]["verdict"]["text"], found["given"]["acc"], found["given"]["asr"], rates, flush=True)

@@ -45,6 +45,8 @@ def test_a_victim_is_scanned_purified_and_measured_from_its_checkpoint_alone(scr
         assert found[kind]["after"]["counts"]["acc"][1] == 1200, "judged on test images"
         assert found[kind]["seconds"] > 1
         assert found[kind]["mebibytes"] > 100
+    assert len(found["scan"]["classes"]) == 12
+    assert (found["budget"], found["threads"]) == (10, torch.get_num_threads())
     assert found["scan"]["verdict"]["verdict"] in ("likely", "undecided", "nothing")
     assert not (tmp_path / "runs" / "tiny" / "model.json").exists(), "the checkpoint says nothing of itself"
     row = strangers(tmp_path / "out").splitlines()[2]
