@@ -51,6 +51,15 @@ def test_the_verdict_is_the_exit_status(nad, name, code, first, monkeypatch):
     assert "smallest patch, of the picture" not in ran.out
 
 
+def test_nothing_found_needs_patches_and_ends_with_0(nad, monkeypatch):
+    monkeypatch.setattr("nad.evidence.DEEPEST", 5)
+    monkeypatch.setattr("nad.evidence.EPOCHS", 8)  # enough for patches that work, not for small ones
+    ran = nad("scan", ZOO / "clean-signs", "--data", "signs", "--clean", 0.1)
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("Nothing found, which is not proof")
+    assert "smallest patch, of the picture" in ran.out
+
+
 def test_patches_of_the_most_suspicious_classes_are_kept(nad, tmp_path, monkeypatch):
     monkeypatch.setattr("nad.evidence.DEEPEST", 5)
     monkeypatch.setattr("nad.evidence.EPOCHS", 1)

@@ -16,7 +16,10 @@ from nad.verdict import Calibration, Seen, Thresholds, Verdict, verdict_of
 PATCHES = ("badnets", "trojan", "cl")  # attacks whose trigger is a patch
 NEVER = (float("inf"), float("inf"))  # thresholds that leave a measure out
 # Networks that the thresholds in use were fixed on; what is said of their errors leaves these out.
-FIXED_ON = ("clean-signs", "clean-cifar10*", "badnets-signs", "badnets-cifar10*", "blend-signs", "blend-cifar10*")
+FIXED_ON = (
+    *("clean-signs", "clean-cifar10*", "badnets-signs", "badnets-cifar10*", "blend-signs", "blend-cifar10*"),
+    *("refool-signs", "sig-signs", "sig-clean-signs"),  # on whose patches the half of the median was fixed
+)
 OPEN = 0.1  # of the clean networks that each measure may leave undecided where thresholds are chosen
 SHARES = [round(0.30 + 0.05 * i, 2) for i in range(14)]
 INDEXES = [1.5 + 0.5 * i for i in range(12)]
