@@ -1,16 +1,24 @@
 """The files in examples/ run and do what they say."""
 
 import importlib.util
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 
+import nad as library
 from nad.attacks import ATTACKS
 from nad.defenses import DEFENSES, Defense
 from nad.errors import NadError
+from nad.models.checkpoints import load, save
+from nad.models.normalize import unwrap
 from nad.results import read_json
 
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -69,3 +77,27 @@ def test_a_file_may_not_name_code():
 
 def test_every_example_is_tested():
     assert {p.stem for p in FOLDER.glob("*.py")} == {"own_model", "own_attack", "own_defense"}
+
+
+def test_the_program_of_the_readme(victim, unsplit, tmp_path, monkeypatch, capsys):
+    """With class folders, and a network whose card has the same classes in another order."""
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    loaded = load(victim)
+    last = [key for key, value in loaded.model.state_dict().items() if value.shape[:1] == (4,)][-2:]
+    weights = loaded.model.state_dict()
+    weights |= {key: weights[key].flip(0) for key in last}
+    unwrap(loaded.model).load_state_dict({key: weights[key] for key in unwrap(loaded.model).state_dict()})
+    save(tmp_path, loaded.model, replace(loaded.card, classes=loaded.names[::-1], attack=None), "pt")
+    shutil.copytree(unsplit, tmp_path / "clean-pictures")
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    changed = program.replace('"wrn-16-1"', '"wrn-10-1"').replace(
+        "network.model, images)", 'network.model, images, "clp")'
+    )
+    exec(changed, found)
+    assert "labels are put into the network's order of classes, by name" in capsys.readouterr().out
+    assert library.evaluate(found["outcome"].model, found["images"]).acc.rate > 0.9
+    assert set(torch.load(tmp_path / "clean.pt")) == set(unwrap(loaded.model).state_dict())
+    with pytest.raises(NadError, match="with its classes in another order than theirs"):
+        library.purify(found["network"].model, library.load("clean-pictures").train)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nad.evaluation import evaluate
     from nad.models.checkpoints import load as load_checkpoint
     from nad.models.create import create
-    from nad.pipeline import purify
+    from nad.pipeline import fitted, purify
     from nad.runtime import Run
 
 _HOMES = {
@@ -30,6 +30,7 @@ _HOMES = {
     "Scratch": "defenses",
     "create": "models.create",
     "evaluate": "evaluation",
+    "fitted": "pipeline",
     "load": "data.sources",
     "load_checkpoint": "models.checkpoints",
     "purify": "pipeline",
@@ -49,6 +50,7 @@ __all__ = [
     "Scratch",
     "create",
     "evaluate",
+    "fitted",
     "load",
     "load_checkpoint",
     "purify",

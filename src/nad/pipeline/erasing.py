@@ -1,5 +1,6 @@
 """Purify a network, in memory or from a checkpoint."""
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -60,13 +61,14 @@ def purify(
         An Outcome; `.model` is the purified network.
 
     Raises:
-        NadError: a method that there is not; images that are poisoned, too few, of one class, or of other classes than
-            the network's.
+        NadError: a method that there is not; images that are poisoned, too few, of one class, of other classes than
+            the network's, or evidently read or numbered in another way than the network's were.
     """
     asked, run = Defense.parse(method), Run(seed, device, precision, progress)
     images = admitted(model, images, asked.spec_name, asked.min_images)
-    asked = batched(asked, len(images))
-    return (asked if flips(model, images, run) else unflipped(asked))(model, images, run)
+    asked, given = batched(asked, len(images)), copy.deepcopy(model).float()
+    refuse_misread(given, images, run)
+    return (asked if flips(given, images, run) else unflipped(asked))(model, images, run)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """What is found before anything is touched: do the network and the clean images belong together?"""
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -102,8 +101,7 @@ def intake(model: nn.Module, images: ImageSet, run: Run, own: bool = False, repo
 
 
 def flips(model: nn.Module, images: ImageSet, run: Run) -> bool:
-    """`Intake.flips` alone; leaves the network where it is."""
-    model = copy.deepcopy(model).float()
+    """`Intake.flips` alone."""
     ways = (predictions(network, images, run) == images.labels.cpu() for network in (model, _Read(model, axis=3)))
     return not _loses(*map(_hits, ways))
 
