@@ -79,6 +79,12 @@ def test_the_plots_of_a_page_are_drawn_beside_it(nad: "Nad", results: Path, tmp_
     assert (tmp_path / "figure8-strong.svg").read_bytes() != drawn
 
 
+def test_a_scan_has_no_report(nad: "Nad", tmp_path: Path) -> None:
+    write_json(tmp_path / "result.json", {"verdict": {}, "classes": []})
+    ran = nad("report", tmp_path)
+    assert (ran.code, "holds a scan, which has no report: result.json and" in ran.err) == (2, True)
+
+
 def test_the_report_of_a_purification_is_drawn_anew(nad: "Nad", tmp_path: Path) -> None:
     for name in ("result.json", "history.csv"):
         shutil.copy(Path(__file__).parent / "report" / "examples" / name, tmp_path)

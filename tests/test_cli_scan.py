@@ -38,6 +38,7 @@ def test_the_verdict_is_the_exit_status(nad, name, code, first, monkeypatch):
     ran = nad("scan", ZOO / name, "--data", "signs", "--clean", 0.1)
     assert ran.code == code, ran.err
     assert ran.out.startswith(first)
+    assert "nad purify with the same options and --out FOLDER" in ran.out
     assert "Screened only, no patch was sought: 12 of 12 classes." in ran.out
     assert ("Patches that work were found for 0 of 12 classes" in ran.out) == (code == 11)
     said = (
@@ -58,6 +59,7 @@ def test_nothing_found_needs_patches_and_ends_with_0(nad, monkeypatch):
     assert ran.code == 0, ran.err
     assert ran.out.startswith("Nothing found, which is not proof")
     assert "smallest patch, of the picture" in ran.out
+    assert "nad purify" not in ran.out
 
 
 def test_patches_of_the_most_suspicious_classes_are_kept(nad, tmp_path, monkeypatch):
@@ -90,7 +92,7 @@ def test_json_has_the_whole_and_the_same_exit_status(nad, victim, tiny):
 
 def test_how_pictures_are_read_is_said_before_the_search(nad, victim, tiny):
     ran = nad("scan", victim, "--data", tiny, "--budget", 1e-5)
-    assert "of the clean pictures right" in ran.err
+    assert "of 13 clean pictures right" in ran.err
     assert "note: 13 of the 256 training pictures are used, the usual 0.05; --clean 1 takes all of them" in ran.err
     ran = nad("scan", victim, "--data", tiny, "--budget", 1e-5, "--clean", 0.5)
     assert "training pictures are used" not in ran.err

@@ -57,6 +57,16 @@ def test_how_many_classes_there_is_time_for():
     assert evidence.sufficient(look, 20, networks=1, before=30) == 3, "what is gone is needed again"
 
 
+def test_the_smallest_patches_are_drawn_and_those_that_failed_last():
+    def found(*norms: float, failed: int | None = None) -> Triggers:
+        masks = torch.tensor(norms).view(-1, 1, 1, 1)
+        success = torch.tensor([torch.nan if label == failed else 1.0 for label in range(len(norms))])
+        return Triggers(masks, masks.expand(-1, 3, 1, 1), success, (1,) * len(norms))
+
+    assert evidence.smallest([0, 1, 2], found(0.3, 0.1, 0.2, failed=1)) == [2, 0, 1]
+    assert evidence.smallest([2, 1, 0], found(0.3, 0.1, 0.2, failed=1), found(0.05, 0.9, 0.9)) == [0, 2, 1]
+
+
 def test_few_pictures_make_a_patch_as_small_as_many_do():
     sizes = {}
     for count in (24, 400):

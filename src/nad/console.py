@@ -235,13 +235,14 @@ def _choice(note: dict[str, Any]) -> str:
     if (more := note.get("given_accuracy", 0.0) - note.get("reference_accuracy", 0.0)) > 0:
         costs.append(f"counted from the mildest training, which alone loses {100 * more:.1f}")
     costs += [f"{one['setting']} loses {100 * one['drop']:.1f}" for one in curve if not one["accepted"]][:1]
+    costs += [f"{setting} was not needed" for setting in note.get("untried", ())]
     return f"{' '.join(words)}: {'; '.join(costs)}"
 
 
 def curve_lines(notes: dict[str, Any]) -> list[str]:
     """The warnings and choices among a result's notes, in words."""
     lines = []
-    for key in ("trigger", "eps", "ratio", "pruning", "t", "alpha", "lr", "beta", "epochs", "fallback"):
+    for key in ("trigger", "eps", "ratio", "pruning", "t", "alpha", "lr", "beta", "epochs", "strength of the teacher"):
         note = notes.get(key) or {}
         if "chosen" in note:
             lines.append(f"{key}: {_choice(note)}")

@@ -108,6 +108,15 @@ def inverted(model: nn.Module, ground: Ground, classes: Sequence[int], run: Run)
     return replace(found, success=success)
 
 
+def smallest(classes: Sequence[int], *found: Triggers) -> list[int]:
+    """The classes in the order of their smallest patch in any of these; a search that failed comes last."""
+
+    def size(label: int) -> float:
+        return min(math.inf if one.success[label].isnan() else one.norms[label].item() for one in found)
+
+    return sorted(classes, key=size)
+
+
 def sizes(found: Triggers, classes: Sequence[int]) -> dict[int, dict[str, float]]:
     """Of each of `classes` the mask's size as a part of the picture, the success if known, and the anomaly index.
 

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,6 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nad.data.images import ImageSet
 from nad.errors import NadError
 from nad.runtime import Run, silent
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 History = list[dict[str, Any]]
 
@@ -44,6 +46,8 @@ def spread(train: Callable[..., History], model: nn.Module, images: ImageSet, ru
         )
     mistakes: list[NadError] = []
     alone = replace(run, progress=silent)  # a bar of this process cannot be drawn from another
+    from lightning_fabric import Fabric  # see nad.runtime
+
     fabric = Fabric(
         accelerator=run.torch_device.type, devices=run.devices, strategy="ddp_spawn", precision=run.fabric_precision
     )
@@ -90,7 +94,7 @@ class _Work:
     run: Run
     given: tuple[Any, ...]
 
-    def __call__(self, fabric: Fabric) -> tuple[dict[str, Any], History]:
+    def __call__(self, fabric: "Fabric") -> tuple[dict[str, Any], History]:
         model = copy.deepcopy(self.model)  # what came lies in memory that all processes share
         if fabric.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # the same keys

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,6 +189,16 @@ def new_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         for parent in made:
             with suppress(OSError):  # it is not empty: the work is done, or somebody else uses it by now
                 parent.rmdir()
+
+
+def called(methods: Sequence[tuple[str, str]]) -> list[str]:
+    """What tables and sentences call each of several methods: by its name where no other has it, else in full.
+
+    Args:
+        methods: of each its name and its specification.
+    """
+    names = [name for name, _ in methods]
+    return [name if names.count(name) == 1 else method for name, method in methods]
 
 
 def resolved(path: Path) -> Path:

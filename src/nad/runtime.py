@@ -10,14 +10,16 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from nad.errors import NadError, printable
 from nad.seeding import derive, generator
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -54,7 +56,7 @@ class Run:
     spared: list[float] = field(default_factory=list, compare=False, repr=False)
     suited: list[str] = field(default_factory=list, compare=False, repr=False)
     devices: int = 1
-    within: Fabric | None = field(default=None, compare=False, repr=False)
+    within: "Fabric | None" = field(default=None, compare=False, repr=False)
     alone: bool = True
 
     def __post_init__(self) -> None:
@@ -101,11 +103,13 @@ class Run:
         return replace(self, precision="fp32")
 
     @cached_property
-    def fabric(self) -> Fabric:
+    def fabric(self) -> "Fabric":
         if self.within:
             return self.within
         logging.getLogger("lightning.fabric.utilities.rank_zero").setLevel(logging.WARNING)
         logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
+        from lightning_fabric import Fabric  # as long as torch itself to import, and not needed to say what is wrong
+
         return Fabric(accelerator=self.torch_device.type, devices=1, precision=self.fabric_precision)
 
     @property

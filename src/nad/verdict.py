@@ -286,7 +286,7 @@ class Judged:
                 f"the smallest patch covers {100 * self.seen.mask:.1f} % of the picture, the median of "
                 f"{self.peers} classes {100 * self.usual:.1f} %, and works on {_percent(self.seen.success)} (anomaly "
                 f"index {self.seen.anomaly:.1f}; a sign from {self.telling:g} on, quiet below "
-                f"{self.limits.index[0]:g} or from {100 * self.limits.part:g} % of the median on)"
+                f"{self.limits.index[0]:g}, or where it is {100 * self.limits.part:g} % of that median or more)"
             )
         return f"{_quoted(self.seen.name)}: {'; '.join(said)}."
 

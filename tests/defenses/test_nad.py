@@ -243,24 +243,24 @@ WRECKING = "nad-sau:teacher=(finetune:lr=50,epochs=2),strength=0,epochs=2,batch=
 @pytest.mark.parametrize(
     ("spec", "chosen", "tried"),
     [
-        (f"{WRECKING},fallback=(finetune:lr=1e-6,epochs=1)", "the fallback", 2),
-        (f"{WRECKING},fallback=(finetune:lr=50,epochs=1)", "the fallback", 2),
-        (f"{WRECKING},fallback=(finetune:lr=1e-6,epochs=1),max_drop=0.99", "the teacher", 1),
-        (f"{WRECKING.replace('lr=50', 'lr=1e38')},fallback=(finetune:lr=1e-6,epochs=1)", "the fallback", 2),
+        (f"{WRECKING},fallback=(finetune:lr=1e-6,epochs=1)", "gentle", 2),
+        (f"{WRECKING},fallback=(finetune:lr=50,epochs=1)", "gentle", 2),
+        (f"{WRECKING},fallback=(finetune:lr=1e-6,epochs=1),max_drop=0.99", "strong", 1),
+        (f"{WRECKING.replace('lr=50', 'lr=1e38')},fallback=(finetune:lr=1e-6,epochs=1)", "gentle", 2),
     ],
 )
 def test_a_teacher_that_costs_too_much_on_held_out_images_gives_way_to_the_fallback(
     learned, images, spec, chosen, tried
 ):
     outcome = quick(spec)(learned, images, RUN)
-    note = outcome.notes["fallback"]
+    note = outcome.notes["strength of the teacher"]
     assert (note["chosen"], len(note["curve"])) == (chosen, tried)
-    assert ("control_accuracy" in note) == (chosen == "the fallback"), "what fits is compared with the network alone"
+    assert ("control_accuracy" in note) == (chosen == "gentle"), "what fits is compared with the network alone"
     assert note["held_out"] == len(images), (
         "96 images are fewer than are enough to judge by, so all five folds are used"
     )
     assert outcome.method.fallback is None, "what was run chooses nothing any more"
-    taken = quick(spec).fallback if chosen == "the fallback" else quick(spec).teacher
+    taken = quick(spec).fallback if chosen == "gentle" else quick(spec).teacher
     assert outcome.method.teacher == taken
     assert ("the gentlest was taken" in note.get("warning", "")) == ("lr=50,epochs=1" in spec)
     again = outcome.method(learned, images, RUN)
@@ -270,9 +270,11 @@ def test_a_teacher_that_costs_too_much_on_held_out_images_gives_way_to_the_fallb
 def test_what_the_student_forgets_without_a_teacher_is_not_held_against_one(learned, images):
     how = "strength=0,epochs=2,batch=16,lr=3,max_drop=0.2"
     same = "finetune:lr=1e-6,epochs=1"
-    note = quick(f"nad-sau:teacher=({same}),fallback=({same}),{how}")(learned, images, RUN).notes["fallback"]
+    note = quick(f"nad-sau:teacher=({same}),fallback=({same}),{how}")(learned, images, RUN).notes[
+        "strength of the teacher"
+    ]
     assert note["given_accuracy"] - note["control_accuracy"] > 0.2
-    assert (note["reference_accuracy"], note["chosen"]) == (note["control_accuracy"], "the teacher")
+    assert (note["reference_accuracy"], note["chosen"]) == (note["control_accuracy"], "strong")
 
 
 @pytest.mark.parametrize(
@@ -290,8 +292,8 @@ def test_of_many_images_the_student_that_was_judged_is_the_result(monkeypatch, c
     monkeypatch.setattr(NAD, "student", counted)
     easy = "nad-sau:teacher=(finetune:lr=1e-6,epochs=1),strength=0,epochs=1,batch=64,lr=1e-6"
     outcome = quick(f"{easy}{how}")(create("wrn-10-1", 12), many, RUN)
-    note = outcome.notes["fallback"]
-    assert (note["chosen"], note["trained_on"], len(sizes)) == ("the teacher", trained_on, trainings)
+    note = outcome.notes["strength of the teacher"]
+    assert (note["chosen"], note["trained_on"], len(sizes)) == ("strong", trained_on, trainings)
     assert sizes[-1] == trained_on
     if trainings == 1:
         assert note["held_out"] == count - trained_on

@@ -117,7 +117,7 @@ def test_the_page_says_what_was_found_in_its_order(tmp_path):
         "A trigger was searched for 3 classes of 4 on 500 clean pictures.",
         "Ranges of the most suspicious class, in networks of our own (WRN-16-1): 5 backdoored networks 0.6 % to 4.0 %",
         "Choice of beta",
-        "Chosen: 8, on 96 held-out pictures: the most aggressive setting whose drop stays within 8.0 %.",
+        "Chosen: 8, on 96 held-out pictures: the most aggressive setting whose drop, here 5.0 %, stays within 8.0 %.",
         "Choice of epochs",
         "Loss",
         "b" * 64,
@@ -226,7 +226,7 @@ def test_several_methods_are_compared_before_each_has_its_section(tmp_path):
     said = made.said
     assert said.index("All methods") < said.index("Before anything was changed") < said.index("1. nad nad:beta=auto")
     assert "as given 96.9 % (92.9 to 98.7) 1.2 % (stop) 6.6 (stop) 85 % (stop)" in said
-    assert "oracle:attack=badnets (oracle) 95.0 % (90.4 to 97.4) −1.9" in said
+    assert "oracle 95.0 % (90.4 to 97.4) −1.9" in said
     assert "An oracle, which was given the trigger: no defender has it." in said
     assert [str(image["alt"]) for image in made.all("img")].count("Attention moves from the corner to the sign.") == 2
 
@@ -243,10 +243,10 @@ def test_the_marked_one_is_said_first_and_each_method_has_a_page_of_its_own(tmp_
     said = whole.said
     assert said.index("What was found ✓ good: nad:beta=auto is marked: it lost at most 8 points") < said.index("1. nad")
     assert said.count("(marked)") == 1
-    for place, index in (("1-nad", "1"), ("2-nad", "6.5")):
+    for place, index, level in (("1-nad", "1", "quiet"), ("2-nad", "6.5", "a sign")):
         own = Page((tmp_path / place / "report.html").read_text(encoding="utf-8")).said
         found = "the trigger found toward it covers an unknown part of the picture and works on 99 % of the pictures"
-        assert f"After, {found} (anomaly index {index})" in own
+        assert f"After, {found} (anomaly index {index}: {level})" in own
         assert "marked" not in own
         assert "clean pictures that no method was given: " in own
         assert "that nothing was chosen on" not in own
@@ -330,7 +330,7 @@ def test_a_class_is_not_said_to_keep_a_sign_that_it_never_had(tmp_path):
     rest = [{"class": str(i), "before": seen(10), "after": seen(10)} for i in range(4)]
     lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after}, *rest]))
     said = headline(pieces(tmp_path)[0])
-    assert "“truck” was found before, and none is found after. “truck” stands out a little" in said
+    assert "“truck” was found before, and none is found after. “truck” (anomaly index 2.1) stands out a little" in said
     lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"anomaly": 6.1}}, *rest]))
     assert "“truck” that was found before is still there" in headline(pieces(tmp_path)[0])
     lay(tmp_path, example(classes=[{"class": "truck", "before": before, "after": after | {"success": 0.4}}, *rest]))
@@ -345,11 +345,12 @@ def test_a_class_is_not_said_to_keep_a_sign_that_it_never_had(tmp_path):
         (
             2.3,
             2.1,
-            "undecided: “stop” stood out a little before, as chance may have it; no sign of one is found after. “stop”",
+            "undecided: “stop” (anomaly index 2.3) stood out a little before, as chance may have it; no sign of one is "
+            "found after. “stop” (anomaly index 2.1)",
         ),
         (0.5, 6.0, "toward “stop” was found after that was not there before"),
-        (0.5, 2.5, "one was erased. “stop” stands out a little, as chance may have it."),
-        (1.9, 2.9, "“stop” stands out a little"),
+        (0.5, 2.5, "one was erased. “stop” (anomaly index 2.5) stands out a little, as chance may have it."),
+        (1.9, 2.9, "“stop” (anomaly index 2.9) stands out a little"),
         (1.9, 1.9, "No sign of a backdoor was found, before or after"),
         (None, None, "whether there is or was a backdoor is not known"),
     ],
@@ -377,7 +378,7 @@ def test_what_the_headline_warns_of_is_no_good_news_below_it(tmp_path):
         (190, 90, "toward “stop” that was found before is still there after"),  # 45 % is not quiet
         (90, 190, "toward “stop” was found after that was not there before"),
         (90, 20, "before or after, but patches that work were found for 0 of 5 classes, too few to compare"),
-        (90, 90, "a longer --budget tells more. “stop” stands out a little"),
+        (90, 90, "a longer --budget tells more. “stop” (one small change sends 45\u00a0% there) stands out a little"),
     ],
 )
 def test_a_class_that_one_small_change_leads_to_is_a_sign_too(tmp_path, before, after, said):
@@ -510,7 +511,10 @@ def test_the_page_says_what_success_was_counted_on(tmp_path, apart, said):
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        (3.8, "Whether there was a backdoor is undecided: “stop” stood out a little before, as chance may have it; no"),
+        (
+            3.8,
+            "Whether there was a backdoor is undecided: “stop” (anomaly index 3.8) stood out a little before, as",
+        ),
         (1.0, "No sign of a backdoor was found, before or after"),
     ],
 )

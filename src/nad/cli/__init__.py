@@ -26,11 +26,15 @@ def main() -> None:
     except cyclopts.CycloptsError as error:
         command = " ".join(("nad", *(error.command_chain or ())))
         left_out = isinstance(error, cyclopts.MissingArgumentError) and not error.keyword and error.argument
-        said = f"{left_out.name} is missing" if left_out else " ".join(str(error).split())
+        if left_out:
+            named = left_out.name if left_out.index is None else left_out.name.removeprefix("--").upper()
+        said = f"{named} is missing" if left_out else " ".join(str(error).split())
         console.fail(f"{said}\nTry: {command} --help")
         sys.exit(2)
     except KeyboardInterrupt:
-        console.fail("stopped; nothing unfinished was written")
+        again = sys.argv[1:2] in (["purify"], ["bench"])
+        on = "; the same command goes on from what was finished" if again else ""
+        console.fail(f"stopped; nothing unfinished was written{on}")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

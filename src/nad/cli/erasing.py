@@ -1,5 +1,6 @@
 """Commands for a checkpoint: purify, evaluate."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from nad.models.files import Format, located
 from nad.oracle import Oracle
 from nad.pipeline import BUDGET, Intake, Made, attack_on
 from nad.report import dossier
-from nad.results import dumps, new_folder, resolved, write_json
+from nad.results import called, dumps, new_folder, resolved, write_json
+from nad.runtime import in_words
 
 
 @app.command
@@ -81,6 +83,7 @@ def purify(
     several = len(methods) + bool(oracle) > 1
     apart(out, str(located(checkpoint)), "checkpoint")
     apart(out, data.data, "images")
+    began = time.perf_counter()
     with how.run() as run, until_done(out) as kept, new_folder(out, overwrite) as folder:
         run = replace(run, keep=kept)
         loaded, dataset = network.read(checkpoint, data, run)
@@ -104,14 +107,19 @@ def purify(
     if how.json:
         return console.raw(dumps(results if several else results[0]))
     _tell(made)
-    for one in made if max_drop is not None else ():
-        for text in _unbounded(one, allowed):
+    for one, title in zip(made, _titles(made)) if max_drop is not None else ():
+        for text in _unbounded(one, title, allowed, several):
+            console.line(text)
+    for text in made[0].result.evidence.get("limits", ()):
+        if "--budget" in text:  # what would suffice for the evidence that is missing
             console.line(text)
     for said in dossier.headlines(out):
         console.line(f"warning: {said.text}" if said.level == "warning" else said.text)
     if several:
         console.line(results[0]["comparison"]["why"])
-    console.line(f"wrote {out}; the report is {out / 'report.html'}")
+    if run.spared:
+        console.say(f"a run that was stopped had made some of it: {in_words(sum(run.spared))} spared")
+    console.line(f"wrote {out} in {in_words(time.perf_counter() - began)}; the report is {out / 'report.html'}")
 
 
 def _methods(named: list[str]) -> list[Defense]:
@@ -131,12 +139,14 @@ def _methods(named: list[str]) -> list[Defense]:
     return methods
 
 
-def _unbounded(made: Made, allowed: float) -> Iterator[str]:
+def _unbounded(made: Made, title: str, allowed: float, several: bool) -> Iterator[str]:
     """What to tell of an allowed drop that a method makes no use of, or that it exceeds."""
     if not any("held-out images" in text for text in console.curve_lines(made.result.notes)):
-        yield f"warning: {made.result.method} chooses nothing on held-out images, so --max-drop bounds nothing of it"
+        bound = "bounds only whether it may be marked" if several else "bounds nothing of it"
+        level = "" if several else "warning: "
+        yield f"{level}{title} chooses nothing on held-out images, so --max-drop {bound}"
     if (before := made.result.before) and (drop := before.acc.rate - made.result.after.acc.rate) > allowed:
-        yield f"warning: {made.result.method} lost {100 * drop:.1f} points of accuracy, --max-drop is {allowed:g}"
+        yield f"warning: {title} lost {100 * drop:.1f} points of accuracy, --max-drop is {allowed:g}"
 
 
 def say(loaded: Loaded) -> None:
@@ -153,14 +163,19 @@ def _tell(made: Sequence[Made]) -> None:
     """The table of `purify`, the curve of every choice, and the evidence."""
     before = made[0].result.before
     rows = [("before", before, None)] if before else []
-    shown = [*rows, *((m.result.method, m.result.after, m.result.seconds) for m in made)]
-    shown += [(f"{m.result.method}, re-activated", m.result.reactivated, None) for m in made if m.result.reactivated]
+    named = list(zip(_titles(made), (m.result for m in made)))
+    shown = [*rows, *((title, result.after, result.seconds) for title, result in named)]
+    shown += [(f"{title}, re-activated", result.reactivated, None) for title, result in named if result.reactivated]
     console.metrics_table(shown, agreement="labels" in made[0].result.evidence)
-    for one in made:
-        for text in console.curve_lines(one.result.notes):
-            console.line(f"{one.result.method}: {text}" if len(made) > 1 else text)
-        if classes := one.result.evidence.get("classes"):
-            console.evidence_table(classes, one.result.method if len(made) > 1 else "")
+    for title, result in named:
+        for text in console.curve_lines(result.notes):
+            console.line(f"{title}: {text}" if len(made) > 1 else text)
+        if classes := result.evidence.get("classes"):
+            console.evidence_table(classes, title if len(made) > 1 else "")
+
+
+def _titles(made: Sequence[Made]) -> list[str]:
+    return called([(str(m.result.configuration["name"]), m.result.method) for m in made])
 
 
 @app.command

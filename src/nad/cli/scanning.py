@@ -89,6 +89,8 @@ def _verdict(
         console.raw(dumps(found.result))
     else:
         console.verdict(found.verdict, found.result)
+        if found.verdict.kind != "nothing":
+            console.line("nad purify with the same options and --out FOLDER erases what it can, and reports on it")
         if out:
             console.line(f"wrote {out}")
     return STATUS[found.verdict.kind]

@@ -15,6 +15,7 @@ from nad.runtime import Run
 from nad.training import Schedule
 
 JUDGES = 100  # held-out images that are enough to tell a network that lost much; each fold is a whole training
+CHOICE, STRONG, GENTLE = "strength of the teacher", "strong", "gentle"  # what notes call the choice of a teacher
 SPARED = 1 / 7  # of the images: where JUDGES are no more, a student does without them, and is not trained again
 
 
@@ -80,7 +81,7 @@ class NADSAU(NAD):
         method, note, last = self.bearable(self.fallback, model, parts, run)
         learnt = parts[0].kept if whole else images
         outcome = last if whole and last else method(model, learnt, run)
-        return replace(outcome, notes={"fallback": note | {"trained_on": len(learnt)}} | outcome.notes)
+        return replace(outcome, notes={CHOICE: note | {"trained_on": len(learnt)}} | outcome.notes)
 
     def bearable(
         self, fallback: Defense, model: nn.Module, parts: list[Fold], run: Run
@@ -100,22 +101,23 @@ class NADSAU(NAD):
                 last[setting] = method(model, fold.kept, run)
                 return right(last[setting].model, [fold.held], run)
 
-            return over(parts, run, "the teacher", setting, answer)
+            return over(parts, run, CHOICE, setting, answer)
 
         first = replace(self, fallback=None)
-        methods = {"the fallback": replace(first, teacher=fallback), "the teacher": first}
-        given, tried = right(model, [fold.held for fold in parts], run), answers("the teacher", first)
+        methods = {GENTLE: replace(first, teacher=fallback), STRONG: first}
+        given, tried = right(model, [fold.held for fold in parts], run), answers(STRONG, first)
         dear = shortfall(given, tried, self.allowed_drop, paired=False)
         untaught = replace(first, teacher="given", start=None, strength=None, beta=(0.0,))
         chosen, note = most_aggressive(
             tuple(methods),
-            lambda setting: (tried if setting == "the teacher" else answers(setting, methods[setting]), {}),
+            lambda setting: (tried if setting == STRONG else answers(setting, methods[setting]), {}),
             given,
             self.allowed_drop,
             control=answers("no teacher", untaught) if dear else None,
             downwards=True,
         )
         taken = methods[chosen]
+        note["untried"] = [] if GENTLE in {point["setting"] for point in note["curve"]} else [GENTLE]
         note["teacher"] = taken.teacher if isinstance(taken.teacher, str) else taken.teacher.recorded()
         return taken, note, last.get(chosen)
 

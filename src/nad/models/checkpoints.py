@@ -101,9 +101,9 @@ def load(
     card = read_card(path)
     saved = None if model else huggingface.beside(path, card.architecture if card else None)
     name = model or (card.architecture if card else saved.architecture if saved else None)
+    tensors = read(path)
     if name is None:
         raise NadError(f"{printable(path)} does not say its architecture. Pass --model, such as --model wrn-16-1")
-    tensors = read(path)
     count = classes or (len(card.classes) if card else saved.classes if saved else _count(tensors, name))
     if saved:
         loaded = _from_saved(path, saved, count, tensors)

@@ -26,7 +26,9 @@ def located(path: Path) -> Path:
             raise NadError(f"{printable(path)} {formats.of_file(path / formats.SAVED_MODEL, b'')}")
         if found is None:
             lacks = f"the folder {printable(path)} holds neither model.safetensors nor model.pt"
-            raise NadError(lacks + huggingface.advice(path))
+            folders = any(one.is_dir() for one in path.iterdir())
+            swapped = ". It holds folders; those of pictures go after --data" if folders else ""
+            raise NadError(lacks + (huggingface.advice(path) or swapped))
         path = found
     if not path.is_file():
         raise NadError(

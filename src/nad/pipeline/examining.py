@@ -31,8 +31,8 @@ DESCRIBED = {
         "alt": "Attention maps of a few pictures, before and after",
     },
     "triggers.png": {
-        "title": "The smallest patch that sends pictures to a class, the most suspicious classes first",
-        "alt": "Inverted patches of the most suspicious classes, before and after",
+        "title": "The smallest patch that sends pictures to a class, of the classes with the smallest",
+        "alt": "Inverted patches of the classes with the smallest, before and after",
     },
 }
 LIMITS = (
@@ -75,7 +75,7 @@ class Examination:
     def intake(self) -> Intake:
         own = self.labelling is not None
         found = intake(self.given, self.parts.train, self.run, own, self.parts.test)
-        return found.noting(*self.remarks)
+        return found.noting(*found.handed, *self.remarks)
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -160,7 +160,7 @@ class Examination:
         }
         if not (before and after):
             return said, {}
-        names = {label: judged.classes[label] for label in classes[:PATCHES]}
+        names = {label: judged.classes[label] for label in evidence.smallest(classes, before, after)[:PATCHES]}
         return said, {"triggers.png": png(lambda file: patch_figure({"before": before, "after": after}, names, file))}
 
     def _attention(self, purified: nn.Module) -> bytes:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -67,6 +66,13 @@ class Intake:
         """Whether a mirrored picture means the same to the network, so that training may flip it."""
         return not _loses(self.accuracy, self.mirrored)
 
+    @property
+    def handed(self) -> list[str]:
+        """What to tell before a training that mirrors no picture."""
+        lost = 100 * (self.accuracy[0] - self.mirrored[0]) / self.accuracy[1]
+        told = f"mirrored pictures are answered right {lost:.1f} points less often, so none is mirrored in training"
+        return [] if self.flips else [told]
+
     def to_json(self) -> dict[str, Any]:
         return {
             "accuracy": list(self.accuracy),
@@ -96,8 +102,7 @@ def intake(model: nn.Module, images: ImageSet, run: Run, own: bool = False, repo
     run.progress("looking at the pictures", 3, 3, "")
     read = [] if own else _accuracy(right, tried, answers, images)
     found = [*read, *_amount(images), *_same(images, reported)]
-    whole = Intake(_hits(right), _hits(mirrored), tuple(images.counts()), tuple(found), tuple(tried))
-    return whole if whole.flips else replace(whole, findings=(*whole.findings, _handed(whole)))
+    return Intake(_hits(right), _hits(mirrored), tuple(images.counts()), tuple(found), tuple(tried))
 
 
 def flips(model: nn.Module, images: ImageSet, run: Run) -> bool:
@@ -112,13 +117,6 @@ def _loses(accuracy: tuple[int, int], mirrored: tuple[int, int]) -> bool:
 
 def _hits(right: Tensor) -> tuple[int, int]:
     return int(right.sum()), len(right)
-
-
-def _handed(whole: Intake) -> Finding:
-    lost = 100 * (whole.accuracy[0] - whole.mirrored[0]) / whole.accuracy[1]
-    return Finding(
-        "note", f"mirrored pictures are answered right {lost:.1f} points less often, so none is mirrored in training"
-    )
 
 
 def alternatives(model: nn.Module, images: ImageSet, run: Run) -> Iterator[dict[str, Any]]:
@@ -194,7 +192,8 @@ class _Read(nn.Module):
 
 def _accuracy(right: Tensor, tried: list[dict[str, Any]], answers: Tensor, images: ImageSet) -> Iterator[Finding]:
     rate, (low, high) = right.double().mean().item(), wilson(Count(*_hits(right)))
-    said = f"the network answers {100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f}) of the clean pictures right"
+    share = f"{100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    said = f"the network answers {share} of {len(right):,} clean pictures right"
     gain, order = _order(answers, images)
     best, both = fitting([t for t in tried if t["likely"]]), fitting(tried, "ordered")
     if both and _gained(both, "ordered") >= max(gain, _gained(best, "accuracy")) + ORDERED:
@@ -239,6 +238,8 @@ def assigned(labels: Tensor, answers: Tensor, count: int) -> tuple[Tensor, Tenso
     """How many images of each class get each answer (count, count), and each class's output where all fit best."""
     table = torch.zeros(count, count, dtype=torch.int64)
     table.index_put_((labels, answers.clamp(max=count - 1)), torch.ones_like(answers), accumulate=True)
+    from scipy.optimize import linear_sum_assignment  # see nad.report.evidence
+
     return table, torch.from_numpy(linear_sum_assignment(table.numpy(), maximize=True)[1])
 
 

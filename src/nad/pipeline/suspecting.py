@@ -87,9 +87,10 @@ def suspect_checkpoint(
         "versions": versions(),
         **({"labels": dataset.labelling.to_json()} if dataset.labelling else {}),
     }
-    names = {label: images.classes[label] for label in classes[:PATCHES]}
-    drawn = {"triggers.png": png(lambda file: patch_figure({"given": found}, names, file))} if found else {}
-    return Scanned(verdict, result, drawn)
+    if found is None:
+        return Scanned(verdict, result)
+    names = {label: images.classes[label] for label in evidence.smallest(classes, found)[:PATCHES]}
+    return Scanned(verdict, result, {"triggers.png": png(lambda file: patch_figure({"given": found}, names, file))})
 
 
 def _skipped(ground: Ground, screened: int, inverted: int, minutes: int) -> list[str]:

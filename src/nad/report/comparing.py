@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
-from scipy import stats
 
 from nad.grids import Layout, Planned
 from nad.report.cells import of_plans
@@ -71,6 +70,8 @@ def _compared(judged: str, control: str, metric: str, values: pd.DataFrame) -> C
     sample = of_victims if len(of_victims) > 1 else values["difference"]
     low = high = p = float("nan")
     if len(sample) > 1:
+        from scipy import stats  # see nad.report.evidence
+
         test = stats.ttest_1samp(sample, 0)
         interval = test.confidence_interval(0.95)
         low, high, p = float(interval.low), float(interval.high), float(test.pvalue)

@@ -6,8 +6,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from scipy import stats
-
 from nad.report.rendering import UNMEASURED, grid_of
 from nad.results import read_json
 from nad.verdict import SUCCESS, Seen, verdict_of
@@ -124,6 +122,8 @@ def _ordered(grouped: dict[str, dict[str, list[float]]], key: str, one: str, oth
     first, second = (grouped.get(kind, {}).get(key, []) for kind in (one, other))
     if not first or not second:
         return ""
+    from scipy import stats  # a second to import, which every command would take
+
     area = float(stats.mannwhitneyu(first, second).statistic) / (len(first) * len(second))
     return f"{area if key in ('anomaly', 'share') else 1 - area:.2f}"  # a small patch and a short way are suspicious
 

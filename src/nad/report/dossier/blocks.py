@@ -135,14 +135,13 @@ def _clean_set(found: dict[str, Any], labels: dict[str, Any]) -> str:
     if labels:
         lines.append(f"They were {labels['told']}.")
     elif right := found.get("accuracy"):
-        lines.append(f"The network as given answered {within(Count(*right))} of the pictures right.")
+        lines.append(f"The network as given answered {within(Count(*right))} of {right[1]:,} right.")
     return " ".join(lines)
 
 
 def _alternatives(found: dict[str, Any]) -> Table | None:
-    rows = [
-        (str(a["change"]), within(Count(*a["accuracy"])), within(Count(*a["as_given"])))
-        for a in found.get("alternatives") or []
-    ]
+    tried = found.get("alternatives") or []
+    rows = [(str(a["change"]), within(Count(*a["accuracy"])), within(Count(*a["as_given"]))) for a in tried]
+    few = f", on {several(int(tried[0]['accuracy'][1]), 'picture')}" if tried else ""
     heads = ("change to the pictures", "accuracy", "as given")
-    return Table("Other ways to read the pictures, with 95\u00a0% intervals", heads, rows) if rows else None
+    return Table(f"Other ways to read the pictures{few}, with 95\u00a0% intervals", heads, rows) if rows else None

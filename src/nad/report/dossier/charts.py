@@ -53,7 +53,7 @@ MEASURES = (
     Measure(
         "anomaly",
         "Anomaly index of the trigger's size",
-        "index; quiet left of the line",
+        "index; quiet left of the line, and where the trigger is not small",
         percent=False,
         rule=Thresholds.index[0],
     ),

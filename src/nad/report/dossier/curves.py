@@ -123,7 +123,9 @@ def _chosen(note: dict[str, Any]) -> str:
     kept = [p for p in note.get("curve", ()) if p["accepted"]]
     if not any(p["setting"] == note["chosen"] for p in kept):
         return f"{words}, although its drop is more than the {percent(allowed)} that were allowed."
-    words += f": the most aggressive setting whose drop stays within {percent(allowed)}."
+    own = next(p for p in kept if p["setting"] == note["chosen"])
+    words += f": the most aggressive setting whose drop, here {percent(own['drop'])}, stays within {percent(allowed)}."
+    words += "".join(f" {str(one).capitalize()} was not needed." for one in note.get("untried") or ())
     given, control = number(note.get("given_accuracy")), number(note.get("control_accuracy"))
     if given is not None and control is not None and control < given:
         words += (

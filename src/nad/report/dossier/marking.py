@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from nad.report.dossier.intervals import overall
-from nad.report.dossier.reading import Piece, number
+from nad.report.dossier.reading import Piece, number, titles
 from nad.report.dossier.signs import Signs, at, strongest
 from nad.report.dossier.wording import listed, plain, quoted, within
 from nad.results import Count
@@ -96,7 +96,7 @@ def mark(found: Sequence[Piece], max_drop: float) -> Mark:
             "see the limits, and --budget.",
         )
     chosen = best(given, after)
-    names = [found[place].method for place in inside]
+    names = [titles(found)[place] for place in inside]
     if chosen is None:
         return Mark(None, f"No method is marked: {_undecided(given, after, names, allowed)}")
     return Mark(inside[chosen], f"{names[chosen]} is marked: {_decided(given, after, chosen, allowed)} {CAVEAT}")

@@ -11,7 +11,7 @@ from nad.errors import NadError, printable
 from nad.report.dossier import blocks, tables
 from nad.report.dossier.intervals import overall
 from nad.report.dossier.marking import remade
-from nad.report.dossier.reading import Piece, pieces
+from nad.report.dossier.reading import Piece, pieces, titles
 from nad.report.dossier.verdict import NOTHING_PROVEN, Statement, costly, headline, verdict
 
 NAME = "report.html"
@@ -50,9 +50,9 @@ def headlines(folder: Path) -> list[Statement]:
     return [
         Statement(
             "warning" if costly(overall(piece)) else "note",
-            f"{piece.method}: {headline(piece)}" if len(found) > 1 else headline(piece),
+            f"{title}: {headline(piece)}" if len(found) > 1 else headline(piece),
         )
-        for piece in found
+        for piece, title in zip(found, titles(found))
     ]
 
 

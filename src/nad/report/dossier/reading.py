@@ -2,6 +2,7 @@
 
 import base64
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from nad.errors import NadError, printable
-from nad.results import read_json
+from nad.results import called, read_json
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -77,9 +78,16 @@ def pieces(folder: Path) -> list[Piece]:
     data = read_json(folder / "result.json")
     results = data if isinstance(data, list) else [data]
     needed = {"method", "configuration", "data", "run", "versions", "seconds", "before", "after"}
+    if "verdict" in data:
+        raise NadError(f"{printable(folder)} holds a scan, which has no report: result.json and triggers.png are all")
     if not results or not all(isinstance(r, dict) and set(r) >= needed for r in results):
         raise NadError(f"{printable(folder / 'result.json')}: expected the result of a purification, or a list of them")
     return [_piece(_inside(folder, r["folder"]) if "folder" in r else folder, r) for r in results]
+
+
+def titles(found: Sequence[Piece]) -> list[str]:
+    """What each of these is called beside the others."""
+    return called([(piece.name, piece.method) for piece in found])
 
 
 def number(value: object) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nad.report.dossier.charts import MEASURES, MOST
 from nad.report.dossier.intervals import Pair, apart, attack_success, counted, overall
-from nad.report.dossier.reading import Piece, number
+from nad.report.dossier.reading import Piece, number, titles
 from nad.report.dossier.signs import Signs, smallest, strongest, suspect
 from nad.report.dossier.wording import changed, percent, plain, within
 from nad.results import Count
@@ -77,7 +77,7 @@ def evidence(signs: Signs) -> Table:
 
 def comparison(found: Sequence[Piece], marked: int | None = None) -> Table:
     """All methods side by side, after the network as it was given."""
-    columns = [_compared(piece) for piece in found]
+    columns = [_compared(piece, title) for piece, title in zip(found, titles(found))]
     if marked is not None:
         columns[marked]["method"] += " (marked)"
     heads = [head for head in columns[0] if any(column.get(head) for column in columns)]
@@ -125,12 +125,11 @@ def _pair(pair: Pair) -> tuple[str, ...]:
     return within(pair.before), within(pair.after), changed(pair.change)
 
 
-def _compared(piece: Piece) -> dict[str, str]:
+def _compared(piece: Piece, title: str) -> dict[str, str]:
     pair, signs, moved = overall(piece), Signs.of(piece), number((piece.evidence.get("weights") or {}).get("relative"))
     attacked, again = attack_success(piece), piece.result.get("reactivated")
-    name = f"{piece.method} (oracle)" if piece.is_oracle else piece.method
     return {
-        "method": name,
+        "method": f"{title} (oracle)" if piece.is_oracle and title != "oracle" else title,
         piece.score: within(pair.after),
         "change in points": changed(pair.change),
         **_summary(signs.after),

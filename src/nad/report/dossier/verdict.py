@@ -13,6 +13,7 @@ from nad.verdict import COMPARED, FEW, Judged, Level, Thresholds, compared, patc
 
 LOSS = 0.08  # of accuracy: what a choice may cost at most where nothing else is said
 DEAR = " That is much. More clean pictures, or another --method, may keep more of it."
+LEVELS = {Level.QUIET: "quiet", Level.OPEN: "open", Level.SIGN: "a sign"}
 Tone = Literal["good", "note", "warning"]
 NOTHING_PROVEN = (
     "This is what was measured, not a proof. Accuracy on clean pictures says nothing about a backdoor, since a "
@@ -134,7 +135,7 @@ def _sign_of_backdoor(signs: Signs) -> str:
     if new:
         return f"A sign of a backdoor toward {listed(new)} was found after that was not there before."
     far = [one for one in signs.after if one.unmatched]
-    little = [quoted(one.seen.name) for one in at(signs.after, Level.OPEN) if one not in far]
+    little = [_standing(one) for one in at(signs.after, Level.OPEN) if one not in far]
     chance = (
         f" {listed(little)} {'stands' if len(little) == 1 else 'stand'} out a little, as chance may have it."
         if little
@@ -156,7 +157,7 @@ def _sign_of_backdoor(signs: Signs) -> str:
         )
     if doubtful := at(signs.before, Level.OPEN):
         striking = [one for one in doubtful if one.unmatched]
-        names = listed([quoted(one.seen.name) for one in doubtful])
+        names = listed([_standing(one) for one in doubtful])
         stood = f"{names} stood out a little before, as chance may have it"
         said = f"before, {_sent(striking, 'sent')}" if striking else stood
         gone = "" if far else "; no sign of one is found after"
@@ -164,6 +165,16 @@ def _sign_of_backdoor(signs: Signs) -> str:
     return (
         f"No sign of a backdoor was found, before or after, so nothing can be said of whether one was erased.{chance}"
     )
+
+
+def _standing(one: Judged) -> str:
+    """A class that is neither quiet nor a sign, and by what."""
+    why = (
+        f"one small change sends {percent(one.rate, 0)} there"
+        if one.by_share is Level.OPEN
+        else f"anomaly index {plain(one.index, 2)}"
+    )
+    return f"{quoted(one.seen.name)} ({why})"
 
 
 def _sent(striking: Sequence[Judged], sends: str) -> str:
@@ -197,8 +208,8 @@ def _triggers(signs: Signs) -> Statement | None:
     again = _trigger(second, named=first.seen.name != second.seen.name)
     quiet = Thresholds.index[0]
     rule = (
-        f" An index below {quiet:g} is quiet, from {first.telling:g} on a sign; a patch larger than "
-        f"{percent(Thresholds.part, 0)} of the usual size is quiet in any case."
+        f" An index is quiet below {quiet:g} and a sign from {first.telling:g} on; a patch of more than "
+        f"{percent(Thresholds.part, 0)} of the usual size is quiet whatever its index."
         if first.seen.anomaly is not None
         else ""
     )
@@ -212,7 +223,8 @@ def _trigger(one: Judged, named: bool = True) -> str:
     if seen.success is not None:
         words += f" and works on {percent(seen.success, 0)} of the pictures"
     if seen.anomaly is not None:
-        words += f" (anomaly index {plain(seen.anomaly)})"
+        size = f", {percent((seen.mask or 0) / one.usual, 0)} of the usual size" if one.peers >= COMPARED else ""
+        words += f" (anomaly index {plain(seen.anomaly)}{size}: {LEVELS[one.by_patch]})"
     return words
 
 
