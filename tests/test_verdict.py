@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nad.report.pages import Store
 from nad.report.scans import calibration, scans
 from nad.results import Count
 from nad.verdict import MEASURED, Calibration, Seen, Thresholds, judged, verdict_of
@@ -164,6 +165,7 @@ def test_a_name_cannot_write_on_the_terminal():
 
 
 def test_the_error_rates_that_are_said_are_those_that_were_measured():
-    found = [one for one in scans(Path(__file__).parent.parent / "results" / "scans") if one.held_out]
+    kept = Store(Path(__file__).parent.parent / "results", Path())
+    found = [one for one in scans(*kept.scanned) if one.held_out]
     assert found, "no scans to measure on"
     assert calibration(found) == MEASURED, "change MEASURED in nad/verdict.py to what was measured"

@@ -98,7 +98,7 @@ def patch_figure(found: Mapping[str, Triggers], classes: Mapping[int, str], path
         path: the PNG to write.
     """
     across = max(2, len(classes))
-    figure, axes = plt.subplots(len(found), across, figsize=(1.5 * across, 1.75 * len(found)), squeeze=False)
+    figure, axes = plt.subplots(len(found), across, figsize=(1.5 * across, 1.9 * len(found)), squeeze=False)
     try:
         for line, (name, triggers) in zip(axes, found.items()):
             for axis in line[len(classes) :]:
@@ -110,7 +110,7 @@ def patch_figure(found: Mapping[str, Triggers], classes: Mapping[int, str], path
                 caption = f"{100 * part:.1f} % of the picture"
                 _panel(axis, image, printable(shown, 24).replace("$", r"\$"), caption)
             line[0].set_ylabel(name, fontsize=8)
-        figure.tight_layout(pad=0.5)
+        figure.tight_layout(pad=0.5, h_pad=1.2)
         figure.savefig(path, dpi=130)
     finally:
         plt.close(figure)

@@ -82,6 +82,19 @@ def test_tables(tmp_path):
     assert "| share | 0.8 | 1 of 2 | 1 of 2 | 0 of 2 |" in scans.roc(tmp_path)
 
 
+def test_a_network_of_another_architecture_counts_with_the_class_it_names_as_its_target(tmp_path):
+    planted(tmp_path)
+    walked = {"classes": [{"class": "stop", "counts": [90, 100], "reached": 0.9}]}
+    walked["classes"] += [{"class": name, "counts": [10, 100], "reached": 0.1} for name in NAMES]
+    held = {"attack": "badnets", "target": "stop", "given": {"asr": 0.97}, "scan": walked}
+    (tmp_path / "strangers").mkdir()
+    write_json(tmp_path / "strangers" / "vit-gtsrb-badnets.json", held)
+    found = scans.scans(tmp_path, tmp_path / "strangers")
+    assert (len(found), found[-1].family, found[-1].target, found[-1].patch) == (7, "vit", "stop", True)
+    assert scans.calibration(found).patches == Count(2, 3)
+    assert "| vit | in use | none | none | 1 of 1 (" in scans.rates(tmp_path, tmp_path / "strangers")
+
+
 def test_nothing_is_drawn_from_nothing(tmp_path):
     drawn = {draw(tmp_path) for draw in (scans.by_network, scans.by_attack, scans.rates, scans.roc)}
     assert drawn == {"not measured yet\n"}

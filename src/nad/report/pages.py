@@ -41,6 +41,11 @@ class Store:
     results: Path
     zoo: Path
 
+    @property
+    def scanned(self) -> tuple[Path, Path]:
+        """Where scans of networks lie of which the truth is known."""
+        return self.results / "scans", self.results / "strangers"
+
     @cached_property
     def erasures(self) -> pd.DataFrame:
         return cells(self.results / "erasures")
@@ -72,9 +77,9 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "imperfect": lambda store: imperfect(store.results / "imperfect"),
     "own-labels": lambda store: self_labelled(store.results / "labelling.json"),
     "detection": lambda store: flagged(store.results / "detection"),
-    "scans": lambda store: scans.by_network(store.results / "scans"),
-    "scan attacks": lambda store: scans.by_attack(store.results / "scans"),
-    "scan rates": lambda store: scans.rates(store.results / "scans"),
+    "scans": lambda store: scans.by_network(*store.scanned),
+    "scan attacks": lambda store: scans.by_attack(*store.scanned),
+    "scan rates": lambda store: scans.rates(*store.scanned),
     "evidence": lambda store: evidence.ranges(store.results / "evidence"),
     "evidence verdicts": lambda store: evidence.verdicts(store.results / "evidence"),
     "evidence told apart": lambda store: evidence.separation(store.results / "evidence"),
@@ -82,7 +87,7 @@ TABLES: Mapping[str, Callable[[Store], str]] = {
     "speed inversion": lambda store: speed.inversion(store.results / "speed-defenses.json"),
     "engine": lambda store: speed.engine(store.results / "engine.json"),
     "strangers": lambda store: strangers(store.results / "strangers"),
-    "scan roc": lambda store: scans.roc(store.results / "scans"),
+    "scan roc": lambda store: scans.roc(*store.scanned),
     "all-to-all": lambda store: networks.by_class(store.zoo / "all-to-all-cifar10"),
 }
 _MARK = re.compile(r"<!-- (?!end |= )([^\n]+?) -->.*?<!-- end \1 -->", re.DOTALL)

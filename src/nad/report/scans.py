@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ class Scan:
 
     Args:
         attack: that it was trained with, None for a clean one. asr: success of the attack; None where it is not known.
+        target: the class that the backdoor leads to, where it is one.
     """
 
     name: str
@@ -38,12 +38,21 @@ class Scan:
     attack: str | None
     asr: float | None
     seen: tuple[Seen, ...]
+    target: str | None
 
     @classmethod
     def of(cls, name: str, data: dict[str, Any]) -> "Scan":
+        """From a file of benchmarks/screening.py, or of benchmarks/strangers.py, which says the target by its name."""
+        attack = data["attack"]
+        if walked := data.get("scan"):
+            seen = tuple(map(Seen.from_json, walked["classes"]))
+            return cls(name, name.partition("-")[0], attack, data["given"]["asr"], seen, data["target"])
         own = [word for word in str(data["network"]["architecture"]).lower().split(":") if "=" not in word]
         family = re.match("[a-z]*", own[-1])[0] or own[-1]  # type: ignore[index]
-        return cls(name, family, data["attack"], data.get("asr"), tuple(map(Seen.from_json, data["classes"])))
+        seen = tuple(map(Seen.from_json, data["classes"]))
+        found = re.search(r"target=(\d+)", attack or "")
+        target = seen[int(found[1])].name if found and "all_to_all" not in attack else None
+        return cls(name, family, attack, data.get("asr"), seen, target)
 
     @property
     def backdoored(self) -> bool:
@@ -60,12 +69,6 @@ class Scan:
         """Whether the truth is known of it."""
         return self.backdoored or self.attack is None
 
-    @cached_property
-    def target(self) -> str | None:
-        """The class that the backdoor leads to, where it is one."""
-        found = re.search(r"target=(\d+)", self.attack or "")
-        return self.seen[int(found[1])].name if found and "all_to_all" not in str(self.attack) else None
-
     @property
     def patch(self) -> bool:
         return str(self.attack).partition(":")[0] in PATCHES and self.target is not None
@@ -75,9 +78,9 @@ class Scan:
         return verdict.kind == "likely" and self.target in verdict.classes
 
 
-def scans(folder: Path) -> list[Scan]:
-    """All that are kept in a folder."""
-    return [Scan.of(path.stem, read_json(path)) for path in sorted(folder.glob("*.json"))]
+def scans(*folders: Path) -> list[Scan]:
+    """All that are kept in some folders."""
+    return [Scan.of(path.stem, read_json(path)) for folder in folders for path in sorted(folder.glob("*.json"))]
 
 
 def calibration(found: Sequence[Scan], limits: Thresholds = Thresholds()) -> Calibration:
@@ -109,10 +112,10 @@ def chosen(found: Sequence[Scan]) -> Thresholds:
     return Thresholds(share=(low[0], share), index=(least[0], index))
 
 
-def by_network(folder: Path) -> str:
+def by_network(*folders: Path) -> str:
     """One row a network: the attack and its success, the verdict, and the most suspicious class by each measure."""
     lines = []
-    for scan in sorted(scans(folder), key=lambda scan: (scan.attack is None, scan.name)):
+    for scan in sorted(scans(*folders), key=lambda scan: (scan.attack is None, scan.name)):
         verdict = verdict_of(scan.seen)
         share = max((s for s in scan.seen if s.reached), key=lambda s: s.reached.rate, default=None)  # type: ignore[union-attr]
         index = max(
@@ -135,10 +138,10 @@ def by_network(folder: Path) -> str:
     return grid_of(heads, lines) if lines else UNMEASURED
 
 
-def by_attack(folder: Path) -> str:
+def by_attack(*folders: Path) -> str:
     """One row an attack, clean networks last: how many got each verdict. Backdoors that failed are left out."""
     kinds: dict[str, list[str]] = {}
-    for scan in scans(folder):
+    for scan in scans(*folders):
         if not scan.counted:
             continue
         verdict = verdict_of(scan.seen)
@@ -152,9 +155,9 @@ def by_attack(folder: Path) -> str:
     return grid_of(heads, lines) if lines else UNMEASURED
 
 
-def rates(folder: Path) -> str:
+def rates(*folders: Path) -> str:
     """Error rates of those held out, and of each family with the thresholds in use and what the other families give."""
-    found = scans(folder)
+    found = scans(*folders)
     apart = [scan for scan in found if scan.held_out]
     lines = [["all that set no threshold", "in use", *_rates(apart, Thresholds())]] if found else []
     for family in sorted({scan.family for scan in found}):
@@ -181,9 +184,9 @@ def _within(count: Count) -> str:
     return f"{count.hits} of {count.of} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
-def roc(folder: Path) -> str:
+def roc(*folders: Path) -> str:
     """For each threshold of each measure alone, how many networks have their most suspicious class above it."""
-    found = scans(folder)
+    found = scans(*folders)
     lines = [["share", f"{t:g}", *_above(found, {s.name: _shares(s) for s in found}, t)] for t in SHARES[::2]] + [
         ["index", f"{t:g}", *_above(found, {s.name: _indexes(s) for s in found}, t)] for t in INDEXES
     ]
