@@ -474,7 +474,7 @@ def test_training_without_splits_keeps_the_same_fifth_out(nad: "Nad", unsplit: P
 
 def test_people_get_a_table_and_the_place(purify: "Nad", tmp_path: Path) -> None:
     ran = purify(tmp_path / "out", "--method", BRIEF, "--attack", ATTACK)
-    for word in ("accuracy", "ASR", "recovered", "before", "finetune", "nad:", "%", f"wrote {tmp_path / 'out'}"):
+    for word in ("accuracy", "ASR", "recovered", "before", "finetune", "nad", "%", f"wrote {tmp_path / 'out'}"):
         assert word in ran.out
     result = read(tmp_path / "out" / "result.json")[0]
     assert f"{100 * result['before']['asr']:.2f} %" in ran.out

@@ -15,16 +15,21 @@ class DivergedError(NadError):
 class UnreadableError(NadError):
     """Pictures that cannot be used: why the first cannot, and the names of the others.
 
-    Args:
-        found: of each its name and the reason, which names it too.
+    Attributes:
+        found: of each its name and the reason, which names it too; none where the error comes from another process,
+            which brings its words alone.
     """
 
-    def __init__(self, found: Sequence[tuple[str, str]]) -> None:
-        self.found = tuple(found)
-        (_, reason), *others = self.found
+    found: Sequence[tuple[str, str]] = ()
+
+    @classmethod
+    def of(cls, found: Sequence[tuple[str, str]]) -> "UnreadableError":
+        (_, reason), *others = found
         names = ", ".join(name for name, _ in others[:5])
         more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-        super().__init__(f"{reason}\nnor can {names}{more} be used" if others else reason)
+        error = cls(f"{reason}\nnor can {names}{more} be used" if others else reason)
+        error.found = tuple(found)
+        return error
 
 
 def printable(text: object, limit: int = 200) -> str:

@@ -12,7 +12,7 @@ from nad.defenses import Defense
 from nad.defenses.judged import MAX_DROP, bounded
 from nad.defenses.scratch import Scratch
 from nad.errors import NadError
-from nad.keeping import until_done
+from nad.keeping import RECORD, until_done
 from nad.models.checkpoints import Loaded
 from nad.models.files import Format, located
 from nad.oracle import Oracle
@@ -85,6 +85,8 @@ def purify(
     apart(out, data.data, "images")
     began = time.perf_counter()
     with how.run() as run, until_done(out) as kept, new_folder(out, overwrite) as folder:
+        if any(kept.rglob(RECORD)):
+            console.say("going on from what a stopped run had finished")
         run = replace(run, keep=kept)
         loaded, dataset = network.read(checkpoint, data, run)
         say(loaded)
@@ -117,8 +119,6 @@ def purify(
         console.line(f"warning: {said.text}" if said.level == "warning" else said.text)
     if several:
         console.line(results[0]["comparison"]["why"])
-    if run.spared:
-        console.say(f"a run that was stopped had made some of it: {in_words(sum(run.spared))} spared")
     console.line(f"wrote {out} in {in_words(time.perf_counter() - began)}; the report is {out / 'report.html'}")
 
 

@@ -144,7 +144,7 @@ _Broken = tuple[int, NadError]  # a picture that cannot be used, and why
 
 def _refuse(pictures: Pictures, broken: Sequence[_Broken]) -> None:
     if broken:
-        raise UnreadableError([(pictures.name(index), str(error)) for index, error in broken])
+        raise UnreadableError.of([(pictures.name(index), str(error)) for index, error in broken])
 
 
 def checked_size(size: tuple[int, int] | None) -> None:

@@ -125,9 +125,9 @@ class ImageSet:
             try:
                 pixels[piece] = self.pixels[piece]
             except UnreadableError as error:
-                broken += error.found
+                broken += error.found or [("", str(error))]
         if broken:
-            raise UnreadableError(broken)
+            raise UnreadableError.of(broken)
         told(n)
         return replace(self, pixels=pixels)
 
