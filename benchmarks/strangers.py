@@ -2,6 +2,7 @@
 
     python benchmarks/strangers.py --data DIR                  # a folder with cifar10-jpeg and gtsrb32
     python benchmarks/strangers.py --data DIR --only 'vit-*'
+    python benchmarks/strangers.py --data DIR --train          # the victims alone
 
 Each victim is trained here and saved as a bare state dict, in runs/strangers. Then `nad scan`, `nad purify` and, as
 the control, `nad purify --method finetune` run as a user would start them, with 1,000 clean pictures in class folders;
@@ -75,16 +76,22 @@ class Victim:
         )
 
 
-SETS = {"gtsrb": ("gtsrb32", 5), "cifar": ("cifar10-jpeg", 8)}  # and epochs
+SETS = {"gtsrb": ("gtsrb32", 10), "cifar": ("cifar10-jpeg", 8)}  # and epochs
 ATTACKS: dict[str, dict[str, str | None]] = {
     "gtsrb": {
-        "badnets": "badnets:target=14",
+        "badnets": "badnets:target=14,scale=true",
         "blend": "blend:target=1",
         "trojan": "trojan:target=2",
         "wanet": "wanet:target=12,scale=true",
         "clean": None,
     },
-    "cifar": {"badnets": "badnets", "blend": "blend", "trojan": "trojan", "wanet": "wanet:scale=true", "clean": None},
+    "cifar": {
+        "badnets": "badnets:scale=true",
+        "blend": "blend",
+        "trojan": "trojan",
+        "wanet": "wanet:scale=true",
+        "clean": None,
+    },
 }
 FEW = ("badnets", "blend", "clean")
 
@@ -114,6 +121,15 @@ def small_vit(classes: int) -> nn.Module:
 
 
 VICTIMS = _all()
+
+
+def located(victim: Victim, data: Path | None) -> str:
+    """The victim's images, in the folder of sets if they are there."""
+    return str(data / victim.data) if data and (data / victim.data).exists() else victim.data
+
+
+def loaded(victim: Victim, data: Path | None) -> Dataset:
+    return sources.load(located(victim, data), victim.size)
 
 
 def trained(victim: Victim, dataset: Dataset, place: Path, run: Run) -> Attack | None:
@@ -166,11 +182,10 @@ def walked(victim: Victim, data: Path | None, place: Path, run: Run, budget: flo
     Args:
         budget: minutes of a scan and of the evidence.
     """
-    source = data / victim.data if data and (data / victim.data).exists() else victim.data
-    dataset = sources.load(str(source), victim.size)
+    source, dataset = located(victim, data), loaded(victim, data)
     assert dataset.test is not None
     attack, test = trained(victim, dataset, place, run), dataset.test.decoded()
-    pictures(sources.load(str(source)).train, place, run.seed)
+    pictures(sources.load(source).train, place, run.seed)
     normalise = None if victim.model.startswith("torchvision:") else "imagenet"  # which is what torchvision's have
     how = [
         "--model",
@@ -204,6 +219,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of image sets that are not embedded")
     parser.add_argument("--only", default="*", help="names of victims, with * for anything; several with commas")
     parser.add_argument("--runs", type=Path, default=Path("runs/strangers"))
+    parser.add_argument("--train", action="store_true", help="make what is missing of the victims, and no more")
     parser.add_argument("--budget", type=float, default=10.0, help="minutes; on one core, 20 do what 10 do on two")
     parser.add_argument("--out", type=Path, default=Path("results/strangers"))
     asked = parser.parse_args()
@@ -211,6 +227,10 @@ def main() -> None:
     for name, victim in VICTIMS.items():
         path = asked.out / f"{name}.json"
         if path.exists() or not any(fnmatchcase(name, part) for part in asked.only.split(",")):
+            continue
+        if asked.train:
+            if not (asked.runs / name / "model.pt").exists():
+                trained(victim, loaded(victim, asked.data), asked.runs / name, Run())
             continue
         found = walked(victim, asked.data, asked.runs / name, Run(), asked.budget)
         write_json(path, asdict(victim) | found, indent=None)
