@@ -81,14 +81,14 @@ ATTACKS: dict[str, dict[str, str | None]] = {
     "gtsrb": {
         "badnets": "badnets:target=14,scale=true",
         "blend": "blend:target=1",
-        "trojan": "trojan:target=2",
+        "trojan": "trojan:target=2,scale=true",
         "wanet": "wanet:target=12,scale=true",
         "clean": None,
     },
     "cifar": {
         "badnets": "badnets:scale=true",
         "blend": "blend",
-        "trojan": "trojan",
+        "trojan": "trojan:scale=true",
         "wanet": "wanet:scale=true",
         "clean": None,
     },

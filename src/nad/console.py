@@ -236,6 +236,11 @@ def _choice(note: dict[str, Any]) -> str:
         costs.append(f"counted from the mildest training, which alone loses {100 * more:.1f}")
     costs += [f"{one['setting']} loses {100 * one['drop']:.1f}" for one in curve if not one["accepted"]][:1]
     costs += [f"{setting} was not needed" for setting in note.get("untried", ())]
+    if scale := note.get("scale"):
+        kept, had = 100 * scale["kept"][0][1], 100 * scale["given_accuracy"]
+        costs.append(
+            f"rates are {scale['chosen']:g} of the usual, of which the mildest alone leaves {kept:.1f} % of {had:.1f}"
+        )
     return f"{' '.join(words)}: {'; '.join(costs)}"
 
 

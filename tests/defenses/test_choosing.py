@@ -1,10 +1,14 @@
 """The rules by which settings are chosen without the trigger, on sequences made by hand (B7, B8)."""
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from nad.data.images import ImageSet
-from nad.defenses.choosing import early_stop, folds, means, most_aggressive, over, shortfall
+from nad.defenses.base import DEFENSES
+from nad.defenses.choosing import early_stop, folds, means, most_aggressive, over, right, shortfall, unharmful
 from nad.defenses.scratch import Scratch
 from nad.errors import DivergedError, NadError
 from nad.runtime import Run
@@ -206,3 +210,86 @@ def test_no_fold_is_empty_and_none_takes_all_of_a_class():
 def test_a_choice_that_no_record_would_show_is_refused():
     with pytest.raises(AssertionError, match="makes a choice that its `judges` denies"):
         Scratch().held_out(images(20), Run())
+
+
+@pytest.mark.parametrize(
+    ("kept", "factor", "tried"),
+    [
+        ([75], 1, 1),  # three quarters of 100 are left: it forgets, and does no harm
+        ([74, 76, 79], 0.3, 3),
+        ([20, 50, 88, 92], 0.1, 4),
+        ([20, 80, 90, 94], 0.1, 4),  # 0.3 would leave enough, but a tenth keeps ten points more
+        ([5, 5, 5, 5, 5, 5, 5], 0.001, 7),
+        ([5, 5, 5, 5, 5, 5, 99], 0.001, 7),
+    ],
+)
+def test_rates_get_smaller_until_the_mildest_training_does_no_harm(kept, factor, tried):
+    rates = []
+
+    def trial(one: float) -> torch.Tensor:
+        rates.append(one)
+        return answers(kept[len(rates) - 1])
+
+    found, note = unharmful(trial, answers(100), 0.08)
+    assert (found, len(rates)) == (factor, tried)
+    assert rates == [1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001][:tried]
+    assert note is None if factor == 1 else note["kept"] == [list(one) for one in zip(rates, [k / 100 for k in kept])]
+
+
+class Steep(nn.Module):
+    """A network with a momentum like MobileNet's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.norm = nn.BatchNorm1d(4, momentum=0.01)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(10 * self.layer(10 * x.mean((2, 3))))
+
+
+def coloured(count: int = 160) -> ImageSet:
+    """One colour a class, with some noise."""
+    draws, labels = torch.Generator().manual_seed(3), torch.arange(count) % 4
+    colours = torch.tensor([[200, 40, 40], [40, 200, 40], [40, 40, 200], [160, 160, 40]])
+    noise = torch.randint(-40, 41, (count, 3, 4, 4), generator=draws)
+    return ImageSet((colours[labels][:, :, None, None] + noise).clamp(0, 255).byte(), labels, tuple("rgby"))
+
+
+def test_statistics_of_batchnorm_follow_a_short_training_whatever_the_networks_momentum():
+    torch.manual_seed(0)
+    slow, images = Steep(), coloured()
+    usual = copy.deepcopy(slow)
+    usual.norm.momentum = 0.1
+    made = [
+        DEFENSES.create("finetune:lr=0.001,epochs=2,batch=16")(one, images, Run(seed=1)).model for one in (slow, usual)
+    ]
+    assert [one.norm.momentum for one in made] == [0.01, 0.1], "each keeps its own"
+    assert torch.equal(made[0].norm.running_var, made[1].norm.running_var)
+    assert not torch.allclose(made[0].norm.running_mean, slow.norm.running_mean, atol=0.1)
+
+
+class Steeper(nn.Module):
+    """Whose usual learning rates are a thousandth of those of others, and less."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Linear(3, 16), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 800 * self.last(torch.relu(self.layer(20 * x.mean((2, 3)))))
+
+
+def test_a_rate_is_chosen_among_those_that_do_no_harm():
+    torch.manual_seed(0)
+    images, run = coloured(), Run(seed=1)
+    given = DEFENSES.create("finetune:lr=4e-7,epochs=60,batch=16")(Steeper(), images, run).model
+    assert right(given, [images], run).double().mean() > 0.95
+    outcome = DEFENSES.create("finetune:epochs=2,batch=16")(given, images, run)
+    note = outcome.notes["lr"]
+    factor = note["scale"]["chosen"]
+    assert factor < 1
+    assert note["scale"]["kept"][0][1] < 0.75, "what the mildest of the usual rates leaves"
+    assert [point["setting"] for point in note["curve"]][:2] == pytest.approx([0.01 * factor, 0.02 * factor])
+    assert outcome.method.lr == note["chosen"]
+    assert right(outcome.model, [images], run).double().mean() > 0.9

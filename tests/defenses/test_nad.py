@@ -267,7 +267,24 @@ def test_a_teacher_that_costs_too_much_on_held_out_images_gives_way_to_the_fallb
     assert torch.equal(weights(again.model), weights(outcome.model))
 
 
-def test_what_the_student_forgets_without_a_teacher_is_not_held_against_one(learned, images):
+def test_rates_that_wreck_the_network_without_a_teacher_are_made_smaller_for_all(learned, images):
+    how = "strength=0,epochs=2,batch=16,lr=3,max_drop=0.2"
+    outcome = quick(f"nad-sau:teacher=(finetune:lr=5,epochs=1),fallback=(finetune:lr=2,epochs=1),{how}")(
+        learned, images, RUN
+    )
+    note = outcome.notes["strength of the teacher"]
+    factor = note["scale"]["chosen"]
+    assert factor < 1
+    assert outcome.method.lr == pytest.approx(3 * factor)
+    assert outcome.method.teacher.lr == pytest.approx({"strong": 5, "gentle": 2}[note["chosen"]] * factor)
+    assert note["curve"][-1]["accuracy"] > 2 * note["scale"]["kept"][0][1], "far more than the usual rates leave"
+    assert torch.equal(weights(outcome.method(learned, images, RUN).model), weights(outcome.model)), (
+        "it is what was run"
+    )
+
+
+def test_what_the_student_forgets_without_a_teacher_is_not_held_against_one(learned, images, monkeypatch):
+    monkeypatch.setattr("nad.defenses.choosing.KEPT", 0)  # however much it is
     how = "strength=0,epochs=2,batch=16,lr=3,max_drop=0.2"
     same = "finetune:lr=1e-6,epochs=1"
     note = quick(f"nad-sau:teacher=({same}),fallback=({same}),{how}")(learned, images, RUN).notes[

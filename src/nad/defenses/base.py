@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nad.admission import admitted
 from nad.data.images import ImageSet
@@ -19,6 +20,7 @@ from nad.runtime import Run
 __all__ = ["DEFENSES", "Defense", "Outcome", "everywhere", "restored", "working_copy"]
 
 DEFENSES: "Registry[Defense]" = Registry("defense")
+FOLLOWS = 0.1  # momentum of BatchNorm's running statistics in a training of an eraser, at least; PyTorch's usual one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,20 +82,31 @@ class Defense(Method):
 
 
 def working_copy(model: nn.Module) -> nn.Module:
-    """A copy to train: fp32, every parameter trainable, but that a channel which was pruned stays so."""
+    """A copy to train: fp32, every parameter trainable, but that a channel which was pruned stays so.
+
+    BatchNorm's running statistics follow as fast as PyTorch's usual ones at least: many networks of MobileNet's kind
+    have a momentum of 0.01, made for long trainings, by which they would still be half the old ones at the end.
+    """
     copied = copy.deepcopy(model).float().requires_grad_(True)
+    for module in copied.modules():
+        if isinstance(module, _BatchNorm) and module.momentum is not None:
+            module.momentum = max(module.momentum, FOLLOWS)
     hold_pruned(copied)
     return copied
 
 
 def restored(purified: nn.Module, given: nn.Module) -> nn.Module:
-    """`purified` with the device, dtypes, memory layout and `requires_grad` of `given`, in eval mode."""
+    """`purified` with the device, dtypes, memory layout, `requires_grad` and momentum of `given`, in eval mode."""
     purified = copy.deepcopy(purified).to(next(given.parameters()).device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     originals = dict(given.named_parameters()) | dict(given.named_buffers())
     for name, tensor in [*purified.named_parameters(), *purified.named_buffers()]:
         if name in originals:
             tensor.data = tensor.data.to(originals[name].dtype)
             tensor.requires_grad_(originals[name].requires_grad)
+    modules = dict(given.named_modules())
+    for name, module in purified.named_modules():
+        if isinstance(module, _BatchNorm) and isinstance(own := modules.get(name), _BatchNorm):
+            module.momentum = own.momentum
     return purified.eval()
 
 

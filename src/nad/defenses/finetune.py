@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from nad.data.images import ImageSet
 from nad.defenses.base import DEFENSES, Outcome, working_copy
-from nad.defenses.choosing import Fold, epochs_by_early_stopping, means, most_aggressive, over, right
-from nad.defenses.trained import Sharpened, Trained
+from nad.defenses.choosing import Fold, epochs_by_early_stopping, means, most_aggressive, over, right, unharmful
+from nad.defenses.trained import Sharpened, Trained, scaled
 from nad.errors import NadError
 from nad.models.forward import Fixed
 from nad.models.head import classifier
@@ -91,15 +91,20 @@ class Tuned(Trained):
             found = over(parts, run, name, str(getattr(method, name, None) or method.lr), answers)
             return found, means(ends, parts)
 
+        given, mildest, scale = right(model, [fold.held for fold in parts], run), self.mildest, None
+        if name == "lr":
+            milder = cache(lambda factor: replace(mildest, lr=scaled(RATES[0], factor)))
+            factor, scale = unharmful(lambda one: trial(milder(one))[0], given, self.allowed_drop)
+            settings, mildest = [scaled(rate, factor) for rate in settings], milder(factor)
         candidates = {setting: replace(self, **dict[str, Any]({name: setting})) for setting in settings}
         setting, note = most_aggressive(
             settings,
             lambda one: trial(candidates[one]),
-            right(model, [fold.held for fold in parts], run),
+            given,
             self.allowed_drop,
-            control=trial(self.mildest)[0],
+            control=trial(mildest)[0],
         )
-        return candidates[setting], note
+        return candidates[setting], note | ({"scale": scale} if scale else {})
 
     def erase(self, model: nn.Module, images: ImageSet, run: Run) -> Outcome:
         return Outcome(model, self, self.trained(model, images, run))

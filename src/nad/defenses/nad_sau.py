@@ -6,10 +6,11 @@ from typing import Any, ClassVar, Literal, Self
 from torch import Tensor, nn
 
 from nad.data.images import ImageSet
-from nad.defenses.base import DEFENSES, Defense, Outcome
-from nad.defenses.choosing import Fold, folds, most_aggressive, over, right, shortfall
+from nad.defenses.base import DEFENSES, Defense, Outcome, everywhere
+from nad.defenses.choosing import Fold, folds, most_aggressive, over, right, shortfall, unharmful
 from nad.defenses.nad import NAD
 from nad.defenses.sau import SAU
+from nad.defenses.trained import Trained, scaled
 from nad.registry import option
 from nad.runtime import Run
 from nad.training import Schedule
@@ -84,12 +85,16 @@ class NADSAU(NAD):
         return replace(outcome, notes={CHOICE: note | {"trained_on": len(learnt)}} | outcome.notes)
 
     def bearable(
-        self, fallback: Defense, model: nn.Module, parts: list[Fold], run: Run
+        self, fallback: Defense, model: nn.Module, parts: list[Fold], run: Run, slowly: bool = False
     ) -> tuple[Self, dict[str, Any], Outcome | None]:
         """With the teacher, or else the fallback, whose student keeps its held-out drop within `max_drop`.
 
         The teacher, which erases more, is tried first, and in the usual case that decides; only where it costs too much
-        by the given network is the control trained, the same student without a teacher.
+        by the given network is the control trained, the same student without a teacher. Where even that does harm, it
+        is the learning rates: all begins again with as many times smaller ones as the control needs.
+
+        Args:
+            slowly: whether the rates are such already.
 
         Returns:
             The method, the curve, and what the method gave on the last part; none where it diverged.
@@ -108,18 +113,38 @@ class NADSAU(NAD):
         given, tried = right(model, [fold.held for fold in parts], run), answers(STRONG, first)
         dear = shortfall(given, tried, self.allowed_drop, paired=False)
         untaught = replace(first, teacher="given", start=None, strength=None, beta=(0.0,))
+        control = answers("no teacher", untaught) if dear else None
+        if control is not None and not slowly:
+
+            def milder(factor: float) -> Tensor:
+                return control if factor == 1 else answers(f"no teacher, rate x {factor:g}", slowed(untaught, factor))
+
+            factor, scale = unharmful(milder, given, self.allowed_drop)
+            if scale:
+                taken, note, outcome = slowed(first, factor).bearable(
+                    slowed(fallback, factor), model, parts, run, slowly=True
+                )
+                return taken, note | {"scale": scale}, outcome
         chosen, note = most_aggressive(
             tuple(methods),
             lambda setting: (tried if setting == STRONG else answers(setting, methods[setting]), {}),
             given,
             self.allowed_drop,
-            control=answers("no teacher", untaught) if dear else None,
+            control=control,
             downwards=True,
         )
         taken = methods[chosen]
         note["untried"] = [] if GENTLE in {point["setting"] for point in note["curve"]} else [GENTLE]
         note["teacher"] = taken.teacher if isinstance(taken.teacher, str) else taken.teacher.recorded()
         return taken, note, last.get(chosen)
+
+
+def slowed(method: Defense, factor: float) -> Any:
+    """`method`, and every method nested in it, with its learning rate times `factor`."""
+    return everywhere(
+        method,
+        lambda one: {"lr": scaled(one.lr, factor)} if isinstance(one, Trained) and isinstance(one.lr, float) else {},
+    )
 
 
 def judging(parts: list[Fold]) -> list[Fold]:

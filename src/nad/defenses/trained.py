@@ -14,6 +14,11 @@ LEAST = 8  # images a step, where its batch is not filled: statistics of BatchNo
 INHERITED = ("recipe", "epochs", "augment", "batch", "schedule", "max_drop")
 
 
+def scaled(rate: float, factor: float) -> float:
+    """A learning rate times a factor, to three digits."""
+    return float(f"{rate * factor:.3g}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trained(Judged):
     """A defense that trains. Options left at none come from the recipe, or from the method that it is nested in."""

@@ -125,6 +125,11 @@ def _chosen(note: dict[str, Any]) -> str:
         return f"{words}, although its drop is more than the {percent(allowed)} that were allowed."
     own = next(p for p in kept if p["setting"] == note["chosen"])
     words += f": the most aggressive setting whose drop, here {percent(own['drop'])}, stays within {percent(allowed)}."
+    if scale := note.get("scale"):
+        words += (
+            f" Learning rates are {plain(scale['chosen'])} times the usual ones, of which the mildest alone leaves "
+            f"{percent(scale['kept'][0][1])} where the network as given has {percent(scale['given_accuracy'])}."
+        )
     words += "".join(f" {str(one).capitalize()} was not needed." for one in note.get("untried") or ())
     given, control = number(note.get("given_accuracy")), number(note.get("control_accuracy"))
     if given is not None and control is not None and control < given:
