@@ -58,7 +58,7 @@ def test_nothing_found_needs_patches_and_ends_with_0(nad, monkeypatch):
     ran = nad("scan", ZOO / "clean-signs", "--data", "signs", "--clean", 0.1)
     assert ran.code == 0, ran.err
     assert ran.out.startswith("Nothing found, which is not proof")
-    assert "smallest patch, of the picture" in ran.out
+    assert "the smallest patch covers" in ran.out
     assert "nad purify" not in ran.out
 
 

@@ -113,9 +113,10 @@ def test_numbers_are_taken_by_their_value() -> None:
 
 
 def test_bare_numbers_are_called_by_the_networks_names() -> None:
-    found, notes = labelled(loaded(("stop", "go", "left")), dataset("0", "1", "2", numbered=True))
-    assert found == {"stop": 0, "go": 1, "left": 2}
-    assert notes == ("the pictures number their classes, which are taken in the order of the network's",)
+    network, images = fitted(loaded(("stop", "go", "left")), dataset("0", "1", "2", numbered=True))
+    assert images.classes == ("stop", "go", "left")
+    assert images.train.labels.tolist() == [0, 1, 2]
+    assert network.notes[1:] == ("the pictures number their classes, which are taken in the order of the network's",)
 
 
 def test_a_source_that_numbers_its_classes_keeps_its_numbers() -> None:

@@ -159,7 +159,7 @@ def unharmful(trial: Callable[[float], Tensor], given: Tensor, max_drop: float) 
     Returns:
         The factor, and the accuracies behind it; none where the usual rate does no harm.
     """
-    least, found = KEPT * _share(given), FACTORS[0]
+    least, found = min(KEPT * _share(given), _share(given) - max_drop), FACTORS[0]  # nor is what may be lost harm
     kept = {found: _share(trial(found))}
     if kept[found] >= least:
         return found, None

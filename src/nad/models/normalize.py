@@ -102,5 +102,6 @@ def taking(model: nn.Module, output: str) -> nn.Module:
 def described(model: nn.Module) -> list[Any]:
     """What tells the network from others of the same weights, for fingerprints."""
     output, inner = answer(model), unwrap(model)
-    before = [hook.__name__ for hook in inner._forward_pre_hooks.values()]  # what exchanges red and blue
+    # what exchanges red and blue; a network of one's own may have any hook
+    before = [getattr(hook, "__name__", type(hook).__name__) for hook in inner._forward_pre_hooks.values()]
     return [repr(inner), normalisation(model), *([] if output is None else [output]), *before]
