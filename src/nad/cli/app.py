@@ -54,7 +54,8 @@ class Machine:
     def run(self, devices: int = 1, dry: bool = False) -> Iterator[Run]:
         if devices < 1:
             raise NadError(f"expected --devices of at least 1, got {devices}")
-        import lightning_fabric  # noqa: F401  here: amid the work Ctrl-C would end Python in another way than by 130
+        if not dry:
+            import lightning_fabric  # noqa: F401  here: amid the work Ctrl-C would end Python in another way than by 130
 
         run = self._run(devices)
         with console.progress(quiet=not sys.stderr.isatty()) as report:

@@ -109,14 +109,7 @@ def purify(
     if how.json:
         return console.raw(dumps(results if several else results[0]))
     _tell(made)
-    for one, title in zip(made, _titles(made)) if max_drop is not None else ():
-        for text in _unbounded(one, title, allowed, several):
-            console.line(text)
-    for text in made[0].result.evidence.get("limits", ()):
-        if "--budget" in text:  # what would suffice for the evidence that is missing
-            console.line(text)
-    for said in dossier.headlines(out):
-        console.line(f"warning: {said.text}" if said.level == "warning" else said.text)
+    _tell_shortly(made, out, max_drop)
     if several:
         console.line(results[0]["comparison"]["why"])
     console.line(f"wrote {out} in {in_words(time.perf_counter() - began)}; the report is {out / 'report.html'}")
@@ -137,6 +130,19 @@ def _methods(named: list[str]) -> list[Defense]:
             f"used, --method nad:teacher=scratch,teacher_model={other.model}, or nad train makes it"
         )
     return methods
+
+
+def _tell_shortly(made: Sequence[Made], out: Path, max_drop: float | None) -> None:
+    """What an allowed drop did not bound, which budget would do, and the first sentence on each method."""
+    if max_drop is not None:
+        for one, title in zip(made, _titles(made)):
+            for text in _unbounded(one, title, max_drop, len(made) > 1):
+                console.line(text)
+    for text in made[0].result.evidence.get("limits", ()):
+        if "--budget" in text:  # what would suffice for the evidence that is missing
+            console.line(text)
+    for said in dossier.headlines(out):
+        console.line(f"warning: {said.text}" if said.level == "warning" else said.text)
 
 
 def _unbounded(made: Made, title: str, allowed: float, several: bool) -> Iterator[str]:
