@@ -100,8 +100,8 @@ def _all() -> dict[str, Victim]:
     planted: tuple[tuple[str, str, str, int, Iterable[str]], ...] = (  # most where training takes least
         ("mobilenet", "torchvision:mobilenet_v3_small", "gtsrb", 64, ATTACKS["gtsrb"]),
         ("mobilenet", "torchvision:mobilenet_v3_small", "cifar", 64, ATTACKS["cifar"]),
-        ("resnet18", "torchvision:resnet18", "gtsrb", 64, FEW),
-        ("resnet18", "torchvision:resnet18", "cifar", 32, FEW),
+        ("resnet18", "torchvision:resnet18", "gtsrb", 32, ATTACKS["gtsrb"]),
+        ("resnet18", "torchvision:resnet18", "cifar", 32, ATTACKS["cifar"]),
         ("vit", VIT, "gtsrb", 32, FEW),
         ("vit", VIT, "cifar", 32, ("badnets",)),
     )

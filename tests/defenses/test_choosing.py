@@ -212,6 +212,10 @@ def test_a_choice_that_no_record_would_show_is_refused():
         Scratch().held_out(images(20), Run())
 
 
+def test_what_may_be_lost_is_no_harm():
+    assert unharmful(lambda one: answers(60), answers(100), 0.4) == (1, None)
+
+
 @pytest.mark.parametrize(
     ("kept", "factor", "tried"),
     [
@@ -223,10 +227,6 @@ def test_a_choice_that_no_record_would_show_is_refused():
         ([5, 5, 5, 5, 5, 5, 99], 0.001, 7),
     ],
 )
-def test_what_may_be_lost_is_no_harm():
-    assert unharmful(lambda one: answers(60), answers(100), 0.4) == (1, None)
-
-
 def test_rates_get_smaller_until_the_mildest_training_does_no_harm(kept, factor, tried):
     rates = []
 
