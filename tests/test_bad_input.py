@@ -749,10 +749,10 @@ def test_the_same_command_goes_on_from_what_was_finished(
     monkeypatch.setattr(DEFENSES["scratch"], "erase", interrupted)
     assert purify("out").code == 130
     monkeypatch.setattr(DEFENSES["scratch"], "erase", scratch)
-    assert "going on from what a stopped run had finished" in purify("out").err
+    assert "a stopped run left finished pieces" in purify("out").err
     assert begun == ["finetune"], "what the first run had finished is not done again"
     assert not list((cache / "unfinished").iterdir()), "nothing is left behind when all is done"
-    assert "going on" not in purify("whole").err
+    assert "a stopped run" not in purify("whole").err
     assert begun == ["finetune"] * 2
     for one in ("1-finetune", "2-scratch"):
         weights = [(tmp_path / name / one / "model.safetensors").read_bytes() for name in ("out", "whole")]

@@ -154,7 +154,7 @@ def test_the_report_says_agreement(nad, victim, flat, tmp_path):
     assert "They were labelled by the network, where it is at least 90" in page
     assert "Agreement went from 100.0" in page
     assert "Accuracy went from" not in page
-    assert "The network as given answered" not in page
+    assert "the network answers" not in page
 
 
 def test_a_scan_of_unlabelled_pictures(nad, victim, flat):

@@ -86,7 +86,7 @@ def purify(
     began = time.perf_counter()
     with how.run() as run, until_done(out) as kept, new_folder(out, overwrite) as folder:
         if any(kept.rglob(RECORD)):
-            console.say("going on from what a stopped run had finished")
+            console.say("a stopped run left finished pieces; those that fit these settings are used")
         run = replace(run, keep=kept)
         loaded, dataset = network.read(checkpoint, data, run)
         say(loaded)

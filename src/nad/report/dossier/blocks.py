@@ -134,8 +134,6 @@ def _clean_set(found: dict[str, Any], labels: dict[str, Any]) -> str:
         lines += [f"No picture of {listed(missing)}."] if missing else []
     if labels:
         lines.append(f"They were {labels['told']}.")
-    elif right := found.get("accuracy"):
-        lines.append(f"The network as given answered {within(Count(*right))} of {right[1]:,} right.")
     return " ".join(lines)
 
 
