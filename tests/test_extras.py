@@ -5,6 +5,9 @@ import torch
 from torch import nn
 
 from nad import extras
+from nad.data.images import ImageSet
+from nad.defenses.base import DEFENSES
+from nad.detection.base import DETECTORS
 from nad.errors import NadError
 from nad.runtime import Run
 from nad.seeding import derive, generator
@@ -49,6 +52,24 @@ def test_auto_takes_no_bf16_for_depthwise_convolutions_on_a_cpu(monkeypatch):
     assert run.suited == ["fp32"]
     asked = Run(device="cpu", precision="bf16")
     assert asked.suiting(depthwise) is asked, "what is asked for is taken"
+
+
+@pytest.mark.parametrize(("groups", "precision"), [(2, "bf16"), (4, "fp32")])
+def test_erasers_and_detectors_in_python_compute_in_what_suits_the_network(groups, precision, monkeypatch):
+    monkeypatch.setattr("nad.runtime._multiplies_in_bf16", lambda device: True)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=groups), nn.Flatten(), nn.Linear(16, 2))
+    images = ImageSet(torch.randint(0, 256, (8, 3, 4, 4), dtype=torch.uint8), torch.arange(8) % 2, ("a", "b"))
+    used: list[str] = []
+
+    def told(own, model, images, run, inputs=None):
+        used.append(run.resolved_precision)
+        raise NadError("enough")
+
+    for method, way in ((DEFENSES.create("finetune:lr=0.01"), "erase"), (DETECTORS.create("universal"), "scores")):
+        monkeypatch.setattr(type(method), way, told)
+        with pytest.raises(NadError, match="enough"):
+            method(network, images, Run(device="cpu"))
+    assert used == [precision] * 2
 
 
 def test_precision_and_device_are_resolved_and_said():

@@ -45,6 +45,13 @@ def test_what_holds_a_verdict_open_is_told_the_most_suspicious_first():
     assert more == "3 more classes are neither quiet nor a sign."
 
 
+@pytest.mark.parametrize(("easy", "said"), [(5, False), (6, True)])
+def test_a_network_that_is_led_anywhere_is_called_so(easy, said):
+    found = verdict_of([Seen(str(k), Count(150 if k < easy else 20, 200), 0.05, 0.99, 0.1) for k in range(10)])
+    assert found.kind == "undecided"
+    assert found.why[-1].startswith("A small change leads this network to most of its classes") is said
+
+
 def test_a_class_among_many_that_are_reached_as_easily_is_no_outlier():
     easy = [Seen(str(label), Count(176 + 4 * label, 200)) for label in range(6)]
     found = verdict_of(easy)

@@ -174,6 +174,8 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
         why.append(f"It was judged on {few:,} pictures of other classes, and {FEW} are the least: give more.")
     shown = list(map(str, held[:3])) if held else _easiest(measured)
     shown += [f"{len(held) - 3:,} more classes are neither quiet nor a sign."] * (len(held) > 3)
+    if 2 * sum(look.unmatched for look in held) > len(looks):
+        shown.append("A small change leads this network to most of its classes, so that it tells little of any.")
     return Verdict("undecided", tuple(look.seen.name for look in held), ("Undecided.", *why, *shown))
 
 

@@ -47,7 +47,7 @@ class Defense(Method):
         Raises:
             NadError: images that are poisoned, too few, of one class, or of other classes than the network's.
         """
-        run = run or Run()
+        run = (run or Run()).suiting(model)
         images = admitted(model, images, self.spec_name, self.min_images)
 
         def make() -> Outcome:

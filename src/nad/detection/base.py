@@ -52,7 +52,7 @@ class Detector(Method):
         Raises:
             NadError: images that the network was not made for, or inputs given to a detector that takes none.
         """
-        run = run or Run()
+        run = (run or Run()).suiting(model)
         images = admitted(model, images, self.spec_name)
         if (inputs is not None) != self.takes_inputs:
             raise NadError(
