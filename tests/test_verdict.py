@@ -45,9 +45,10 @@ def test_what_holds_a_verdict_open_is_told_the_most_suspicious_first():
     assert more == "3 more classes are neither quiet nor a sign."
 
 
-@pytest.mark.parametrize(("easy", "said"), [(5, False), (6, True)])
-def test_a_network_that_is_led_anywhere_is_called_so(easy, said):
-    found = verdict_of([Seen(str(k), Count(150 if k < easy else 20, 200), 0.05, 0.99, 0.1) for k in range(10)])
+@pytest.mark.parametrize(("hits", "easy", "said"), [(150, 10, True), (150, 6, True), (150, 2, False)])
+def test_a_network_that_is_led_anywhere_is_called_so(hits, easy, said):
+    shares = [Count(hits if k < easy else 40 + 10 * k, 200) for k in range(10)]
+    found = verdict_of([Seen(str(k), one, 0.05, 0.99, 0.1) for k, one in enumerate(shares)])
     assert found.kind == "undecided"
     assert found.why[-1].startswith("A small change leads this network to most of its classes") is said
 

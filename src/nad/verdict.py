@@ -118,7 +118,7 @@ class Calibration:
 
 
 ALONE = "It is the size of a patch alone, which chance makes as small in one of twenty networks."
-MEASURED = Calibration(alarms=Count(0, 21), open=Count(1, 21), patches=Count(9, 10), others=Count(2, 6))
+MEASURED = Calibration(alarms=Count(0, 21), open=Count(1, 21), patches=Count(10, 13), others=Count(2, 6))
 
 
 @dataclass(frozen=True)
