@@ -679,23 +679,16 @@ def test_a_choice_is_told_with_what_it_costs_and_what_the_next_would():
     exact = [{"setting": 1, "accuracy": 0.874, "drop": 0.08000000000000002, "accepted": True}]
     (line,) = curve_lines({"ratio": {"chosen": 1, "held_out": 500, "max_drop": 0.08, "curve": exact}})
     assert line.endswith("8.0 points lost of 8 allowed"), "an exact drop is no chance"
-    note = {"chosen": "gentle", "teacher": "sau", "held_out": 20, "max_drop": 0.08}
+    note = {"chosen": 0.3, "unit": "times the usual", "held_out": 20, "max_drop": 0.08}
     note["curve"] = [
-        {"setting": "strong", "accuracy": 0.5, "drop": 0.2, "accepted": False},
-        {"setting": "gentle", "accuracy": 0.7, "drop": 0.0, "accepted": True},
+        {"setting": 1, "accuracy": 0.5, "drop": 0.2, "accepted": False},
+        {"setting": 0.3, "accuracy": 0.7, "drop": 0.0, "accepted": True},
     ]
-    assert curve_lines({"strength of the teacher": note}) == [
-        "strength of the teacher: chose gentle (sau) on 20 held-out images: 0.0 points lost of 8 allowed; "
-        "strong loses 20.0"
+    assert curve_lines({"learning rates": note}) == [
+        "learning rates: chose 0.3 times the usual on 20 held-out images: 0.0 points lost of 8 allowed; 1 loses 20.0"
     ]
-    note |= {
-        "chosen": "strong",
-        "curve": [{"setting": "strong", "drop": 0.02, "accepted": True}],
-        "untried": ["gentle"],
-    }
-    assert curve_lines({"strength of the teacher": note})[0].endswith(
-        "2.0 points lost of 8 allowed; gentle was not needed"
-    )
+    note |= {"chosen": 1, "curve": [{"setting": 1, "drop": 0.02, "accepted": True}], "untried": [0.3]}
+    assert curve_lines({"learning rates": note})[0].endswith("2.0 points lost of 8 allowed; 0.3 was not needed")
     better = [{"setting": 1, "accuracy": 0.9, "drop": -0.066, "accepted": True}]
     counted = {"given_accuracy": 0.79, "control_accuracy": 0.71, "reference_accuracy": 0.71}
     assert curve_lines({"lr": {"chosen": 1, "held_out": 500, "max_drop": 0.08, "curve": better} | counted}) == [

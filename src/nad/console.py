@@ -220,7 +220,7 @@ def raw(text: str) -> None:
 def _choice(note: dict[str, Any]) -> str:
     """What was chosen, what that costs on held-out images, and what the first that is too much would cost."""
     words = [f"chose {note['chosen']}"]
-    words += [note["unit"]] if "unit" in note else [f"({note['teacher']})"] if "teacher" in note else []
+    words += [note["unit"]] if "unit" in note else []
     if "held_out" in note:
         words.append(f"on {note['held_out']:,} held-out images")
     curve, chosen = note.get("curve", ()), note["chosen"]
@@ -247,7 +247,7 @@ def _choice(note: dict[str, Any]) -> str:
 def curve_lines(notes: dict[str, Any]) -> list[str]:
     """The warnings and choices among a result's notes, in words."""
     lines = []
-    for key in ("trigger", "eps", "ratio", "pruning", "t", "alpha", "lr", "beta", "epochs", "strength of the teacher"):
+    for key in ("trigger", "eps", "ratio", "pruning", "t", "alpha", "lr", "beta", "epochs", "learning rates"):
         note = notes.get(key) or {}
         if "chosen" in note:
             lines.append(f"{key}: {_choice(note)}")

@@ -1,12 +1,9 @@
 """Methods for fewer pictures than their batch."""
 
-from dataclasses import replace
-
 import pytest
 
 from nad.defenses import Defense
 from nad.defenses.batched import batched
-from nad.defenses.taught import as_run
 
 
 @pytest.mark.parametrize(
@@ -24,23 +21,6 @@ def test_images_that_do_not_fill_a_batch_are_one_and_take_twice_the_epochs(count
     for method, expected in ((made, student), (made.teacher, teacher)):
         assert (method.how().batch, method.how().epochs) == expected
     assert batched(made, count) == made, "once is enough"
-
-
-@pytest.mark.parametrize(
-    ("asked", "count", "batch", "epochs"),
-    [
-        ("nad-sau", 100, 64, 10),  # as the teacher that it stands in for
-        ("nad-sau", 50, 50, 20),
-        ("nad-sau:fallback=(sau)", 100, 100, 20),  # whose batch is the student's
-    ],
-)
-def test_a_fallback_is_fitted_as_it_will_run(asked, count, batch, epochs):
-    made = batched(Defense.parse(asked), count)
-    fallback = replace(made, teacher=made.fallback, fallback=None)
-    ran = as_run(fallback).teacher
-    assert (ran.how().batch, ran.how().epochs) == (batch, epochs)
-    told = made.configuration()["fallback"]["how"]
-    assert (told["batch"], told["epochs"]) == (batch, epochs), "and so it is recorded"
 
 
 def test_where_a_method_ends_early_moves_along():

@@ -243,40 +243,51 @@ WRECKING = "nad-sau:teacher=(finetune:lr=50,epochs=2),strength=0,epochs=2,batch=
 @pytest.mark.parametrize(
     ("spec", "chosen", "tried"),
     [
-        (f"{WRECKING},fallback=(finetune:lr=1e-6,epochs=1)", "gentle", 2),
-        (f"{WRECKING},fallback=(finetune:lr=50,epochs=1)", "gentle", 2),
-        (f"{WRECKING},fallback=(finetune:lr=1e-6,epochs=1),max_drop=0.99", "strong", 1),
-        (f"{WRECKING.replace('lr=50', 'lr=1e38')},fallback=(finetune:lr=1e-6,epochs=1)", "gentle", 2),
+        (f"{WRECKING},fallback=1e-7", 1e-7, 2),
+        (f"{WRECKING},fallback=0.9", 0.9, 2),
+        (f"{WRECKING},fallback=1e-7,max_drop=0.99", 1, 1),
+        (f"{WRECKING.replace('lr=50', 'lr=1e38')},fallback=1e-42", 1e-42, 2),
     ],
 )
-def test_a_teacher_that_costs_too_much_on_held_out_images_gives_way_to_the_fallback(
-    learned, images, spec, chosen, tried
-):
+def test_rates_that_cost_too_much_on_held_out_images_give_way_to_smaller_ones(learned, images, spec, chosen, tried):
     outcome = quick(spec)(learned, images, RUN)
-    note = outcome.notes["strength of the teacher"]
+    note = outcome.notes["learning rates"]
     assert (note["chosen"], len(note["curve"])) == (chosen, tried)
-    assert ("control_accuracy" in note) == (chosen == "gentle"), "what fits is compared with the network alone"
+    assert note["untried"] == ([1e-7] if tried == 1 else [])
+    assert ("control_accuracy" in note) == (chosen < 1), "what fits is compared with the network alone"
     assert note["held_out"] == len(images), (
         "96 images are fewer than are enough to judge by, so all five folds are used"
     )
     assert outcome.method.fallback is None, "what was run chooses nothing any more"
-    taken = quick(spec).fallback if chosen == "gentle" else quick(spec).teacher
-    assert outcome.method.teacher == taken
-    assert ("the gentlest was taken" in note.get("warning", "")) == ("lr=50,epochs=1" in spec)
+    asked = quick(spec)
+    rates = [asked.lr * chosen, asked.teacher.lr * chosen]
+    assert [outcome.method.lr, outcome.method.teacher.lr] == pytest.approx(rates, rel=1e-6, abs=0), "the teacher's too"
+    assert ("the gentlest was taken" in note.get("warning", "")) == (chosen == 0.9)
     again = outcome.method(learned, images, RUN)
     assert torch.equal(weights(again.model), weights(outcome.model))
 
 
-def test_rates_that_wreck_the_network_without_a_teacher_are_made_smaller_for_all(learned, images):
-    how = "strength=0,epochs=2,batch=16,lr=3,max_drop=0.2"
-    outcome = quick(f"nad-sau:teacher=(finetune:lr=5,epochs=1),fallback=(finetune:lr=2,epochs=1),{how}")(
+@pytest.mark.parametrize("factor", ["0", "1", "-0.3", "3"])
+def test_a_fallback_is_smaller_rates(factor):
+    with pytest.raises(NadError, match="nad-sau: expected fallback between 0 and 1, or none, got"):
+        Defense.parse(f"nad-sau:fallback={factor}")
+
+
+def test_rates_with_many_digits_run_as_they_are_said(learned, images):
+    outcome = quick("nad-sau:teacher=(finetune:lr=1e-6,epochs=1),strength=0,epochs=1,batch=16,lr=1.23456e-6")(
         learned, images, RUN
     )
-    note = outcome.notes["strength of the teacher"]
-    factor = note["scale"]["chosen"]
-    assert factor < 1
-    assert outcome.method.lr == pytest.approx(3 * factor)
-    assert outcome.method.teacher.lr == pytest.approx({"strong": 5, "gentle": 2}[note["chosen"]] * factor)
+    assert (outcome.notes["learning rates"]["chosen"], outcome.method.lr) == (1, 1.23456e-6)
+
+
+def test_rates_that_wreck_the_network_without_a_teacher_are_made_smaller_for_all(learned, images):
+    how = "strength=0,epochs=2,batch=16,lr=3,max_drop=0.2"
+    outcome = quick(f"nad-sau:teacher=(finetune:lr=5,epochs=1),fallback=0.5,{how}")(learned, images, RUN)
+    note = outcome.notes["learning rates"]
+    most, chosen = note["scale"]["chosen"], note["chosen"]
+    assert most < 1
+    assert chosen in (most, most / 2)
+    assert [outcome.method.lr, outcome.method.teacher.lr] == pytest.approx([3 * chosen, 5 * chosen])
     assert note["curve"][-1]["accuracy"] > 2 * note["scale"]["kept"][0][1], "far more than the usual rates leave"
     assert torch.equal(weights(outcome.method(learned, images, RUN).model), weights(outcome.model)), (
         "it is what was run"
@@ -287,11 +298,9 @@ def test_what_the_student_forgets_without_a_teacher_is_not_held_against_one(lear
     monkeypatch.setattr("nad.defenses.choosing.KEPT", 0)  # however much it is
     how = "strength=0,epochs=2,batch=16,lr=3,max_drop=0.2"
     same = "finetune:lr=1e-6,epochs=1"
-    note = quick(f"nad-sau:teacher=({same}),fallback=({same}),{how}")(learned, images, RUN).notes[
-        "strength of the teacher"
-    ]
+    note = quick(f"nad-sau:teacher=({same}),{how}")(learned, images, RUN).notes["learning rates"]
     assert note["given_accuracy"] - note["control_accuracy"] > 0.2
-    assert (note["reference_accuracy"], note["chosen"]) == (note["control_accuracy"], "strong")
+    assert (note["reference_accuracy"], note["chosen"]) == (note["control_accuracy"], 1)
 
 
 @pytest.mark.parametrize(
@@ -309,8 +318,8 @@ def test_of_many_images_the_student_that_was_judged_is_the_result(monkeypatch, c
     monkeypatch.setattr(NAD, "student", counted)
     easy = "nad-sau:teacher=(finetune:lr=1e-6,epochs=1),strength=0,epochs=1,batch=64,lr=1e-6"
     outcome = quick(f"{easy}{how}")(create("wrn-10-1", 12), many, RUN)
-    note = outcome.notes["strength of the teacher"]
-    assert (note["chosen"], note["trained_on"], len(sizes)) == ("strong", trained_on, trainings)
+    note = outcome.notes["learning rates"]
+    assert (note["chosen"], note["trained_on"], len(sizes)) == (1, trained_on, trainings)
     assert sizes[-1] == trained_on
     if trainings == 1:
         assert note["held_out"] == count - trained_on

@@ -1,7 +1,8 @@
 """NAD as this project recommends it: with SAU as the teacher, and a student that starts as a copy of it."""
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from functools import cache
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
@@ -11,12 +12,13 @@ from nad.defenses.choosing import Fold, folds, most_aggressive, over, right, sho
 from nad.defenses.nad import NAD
 from nad.defenses.sau import SAU
 from nad.defenses.trained import Trained, scaled
+from nad.errors import NadError
 from nad.registry import option
 from nad.runtime import Run
 from nad.training import Schedule
 
 JUDGES = 100  # held-out images that are enough to tell a network that lost much; each fold is a whole training
-CHOICE, STRONG, GENTLE = "strength of the teacher", "strong", "gentle"  # what notes call the choice of a teacher
+CHOICE, USUAL = "learning rates", 1  # what notes call the choice, and the first of its two settings
 SPARED = 1 / 7  # of the images: where JUDGES are no more, a student does without them, and is not trained again
 
 
@@ -27,22 +29,22 @@ class NADSAU(NAD):
 
     The student trains gently and sharpness-aware. A student that starts as the given network, the usual way round, has
     to forget the backdoor once more, and does not forget every one. Where held-out images say that all this costs more
-    than `max_drop`, as it does where images are few, a gentler teacher is taken. Of 700 images or more, 100 are held
-    out, at most `hold_out` of them, and the student that was judged on them is the result: training it again with them
-    would take as long once more.
+    than `max_drop`, as it does where images are few and on MobileNets, all learning rates are made `fallback` of
+    what they are. Of 700 images or more, 100 are held out, at most `hold_out` of them, and the student
+    that was judged on them is the result: training it again with them would take as long once more.
 
     Source: none; NAD (ICLR 2021) and SAU (NeurIPS 2023) composed. The settings were fixed on development victims, see
     docs/defenses.md and, for few images, docs/practitioner.md.
     """
 
-    teachers: ClassVar = ("teacher", "fallback")
     teacher: Literal["given"] | Defense = option(
         SAU(batch=64, weight=1.0, eps=0.4, stride=0.4, lr=0.02),
         "the defense that makes the teacher; given is the network as it came",
     )
-    fallback: Defense | None = option(
-        SAU(batch=64),
-        "the teacher instead where, on held-out images, this costs more than max_drop; none keeps the first",
+    fallback: float | None = option(
+        0.3,
+        "by what all learning rates, the teacher's too, are multiplied where, on held-out images, this costs more than "
+        "max_drop; none keeps them",
     )
     start: Literal["teacher"] | Defense | None = option(
         "teacher", "what makes the network that the student starts as, or teacher, a copy of it; none is the given one"
@@ -56,18 +58,23 @@ class NADSAU(NAD):
     schedule: Schedule | None = option("cosine", "how the learning rate falls")
     rho: float | None = option(1.0, "radius of adaptive sharpness-aware steps, which cost two each; none is plain")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fallback is not None and not 0 < self.fallback < 1:
+            raise NadError(f"{self.spec_name}: expected fallback between 0 and 1, or none, got {self.fallback:g}")
+
     @property
     def judges(self) -> bool:
         return super().judges or self.falls_back
 
     @property
     def falls_back(self) -> bool:
-        """Whether there is another teacher to take in the place of the one that is made."""
+        """Whether there are rates to choose between, of the teacher that is made and of its student."""
         return not (self.fallback is None or self.teacher_checkpoint or self.teacher == "given")
 
     def configuration(self) -> dict[str, Any]:
-        """With the version of the rule where one of two teachers is taken."""
-        return super().configuration() | ({"rule": 2} if self.falls_back else {})
+        """With the version of the rule where rates are chosen."""
+        return super().configuration() | ({"rule": 3} if self.falls_back else {})
 
     def settled(self, model: nn.Module, images: ImageSet, run: Run) -> tuple[Self, dict[str, Any]]:
         return (self, {}) if self.falls_back else super().settled(model, images, run)
@@ -85,62 +92,51 @@ class NADSAU(NAD):
         return replace(outcome, notes={CHOICE: note | {"trained_on": len(learnt)}} | outcome.notes)
 
     def bearable(
-        self, fallback: Defense, model: nn.Module, parts: list[Fold], run: Run, slowly: bool = False
+        self, fallback: float, model: nn.Module, parts: list[Fold], run: Run
     ) -> tuple[Self, dict[str, Any], Outcome | None]:
-        """With the teacher, or else the fallback, whose student keeps its held-out drop within `max_drop`.
+        """With the usual rates, or else `fallback` of them, whose student keeps its held-out drop within `max_drop`.
 
-        The teacher, which erases more, is tried first, and in the usual case that decides; only where it costs too much
-        by the given network is the control trained, the same student without a teacher. Where even that does harm, it
-        is the learning rates: all begins again with as many times smaller ones as the control needs.
-
-        Args:
-            slowly: whether the rates are such already.
+        The usual ones, which erase more, are tried first, and in the usual case that decides; only where they cost too
+        much by the given network is the control trained, the same student without a teacher. Where even that does harm,
+        both are as many times smaller as the control needs.
 
         Returns:
             The method, the curve, and what the method gave on the last part; none where it diverged.
         """
-        last: dict[str, Outcome] = {}
+        last: dict[Self, Outcome] = {}
 
-        def answers(setting: str, method: Self) -> Tensor:
+        def answers(method: Self, said: str) -> Tensor:
             def answer(fold: Fold) -> Tensor:
-                last[setting] = method(model, fold.kept, run)
-                return right(last[setting].model, [fold.held], run)
+                last[method] = method(model, fold.kept, run)
+                return right(last[method].model, [fold.held], run)
 
-            return over(parts, run, CHOICE, setting, answer)
+            return over(parts, run, CHOICE, said, answer)
 
         first = replace(self, fallback=None)
-        methods = {GENTLE: replace(first, teacher=fallback), STRONG: first}
-        given, tried = right(model, [fold.held for fold in parts], run), answers(STRONG, first)
-        dear = shortfall(given, tried, self.allowed_drop, paired=False)
         untaught = replace(first, teacher="given", start=None, strength=None, beta=(0.0,))
-        control = answers("no teacher", untaught) if dear else None
-        if control is not None and not slowly:
-
-            def milder(factor: float) -> Tensor:
-                return control if factor == 1 else answers(f"no teacher, rate x {factor:g}", slowed(untaught, factor))
-
-            factor, scale = unharmful(milder, given, self.allowed_drop)
-            if scale:
-                taken, note, outcome = slowed(first, factor).bearable(
-                    slowed(fallback, factor), model, parts, run, slowly=True
-                )
-                return taken, note | {"scale": scale}, outcome
+        tried = cache(lambda factor: answers(slowed(first, factor), f"{factor:g} times the usual"))
+        control = cache(lambda factor: answers(slowed(untaught, factor), f"{factor:g} times the usual, no teacher"))
+        given = right(model, [fold.held for fold in parts], run)
+        dear = shortfall(given, tried(USUAL), self.allowed_drop, paired=False)
+        most, scale = unharmful(control, given, self.allowed_drop) if dear else (USUAL, None)
         chosen, note = most_aggressive(
-            tuple(methods),
-            lambda setting: (tried if setting == STRONG else answers(setting, methods[setting]), {}),
+            (scaled(most, fallback), most),
+            lambda factor: (tried(factor), {}),
             given,
             self.allowed_drop,
-            control=control,
+            control=control(most) if dear else None,
             downwards=True,
         )
-        taken = methods[chosen]
-        note["untried"] = [] if GENTLE in {point["setting"] for point in note["curve"]} else [GENTLE]
-        note["teacher"] = taken.teacher if isinstance(taken.teacher, str) else taken.teacher.recorded()
-        return taken, note, last.get(chosen)
+        note["untried"] = [scaled(most, fallback)] if len(note["curve"]) == 1 else []
+        note |= {"unit": "times the usual"} | ({"scale": scale} if scale else {})
+        taken = slowed(first, chosen)
+        return taken, note, last.get(taken)
 
 
 def slowed(method: Defense, factor: float) -> Any:
     """`method`, and every method nested in it, with its learning rate times `factor`."""
+    if factor == 1:
+        return method  # whatever digits its rates have
     return everywhere(
         method,
         lambda one: {"lr": scaled(one.lr, factor)} if isinstance(one, Trained) and isinstance(one.lr, float) else {},

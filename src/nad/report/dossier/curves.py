@@ -113,7 +113,7 @@ def _curve(name: str, note: dict[str, Any], score: str) -> Picture:
 
 def _chosen(note: dict[str, Any]) -> str:
     words = f"Chosen: {_setting(note['chosen'])}"
-    words += f" {note['unit']}" if note.get("unit") else f" ({note['teacher']})" if note.get("teacher") else ""
+    words += f" {note['unit']}" if note.get("unit") else ""
     held = number(note.get("held_out"))
     if held is not None:
         words += f", on {several(int(held), 'held-out picture')}"
