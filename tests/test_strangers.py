@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from nad.report.strangers import strangers
-from nad.results import read_json
+from nad.results import Count, read_json, write_json
+from nad.verdict import Seen
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "strangers.py"
 
@@ -54,3 +55,6 @@ def test_a_victim_is_scanned_purified_and_measured_from_its_checkpoint_alone(scr
     before = (tmp_path / "out" / "tiny.json").stat().st_mtime_ns
     script.main()
     assert (tmp_path / "out" / "tiny.json").stat().st_mtime_ns == before, "a rerun continues"
+    easy = [Seen(str(label), Count(10 if label else 190, 200)).to_json() for label in range(12)]
+    write_json(tmp_path / "out" / "tiny.json", found | {"scan": found["scan"] | {"classes": easy}})
+    assert "| likely 0 |" in strangers(tmp_path / "out"), "by the thresholds of today, whatever was said then"

@@ -99,6 +99,35 @@ def test_a_patch_alone_is_said_to_be_what_chance_makes_too():
     assert "chance" not in str(verdict_of(reached(190)))
 
 
+LED = [Seen(str(label), Count(160 + 4 * label, 200), **SMALL) for label in range(7)]  # 80 to 92 %, so none stands out
+
+
+@pytest.mark.parametrize(
+    ("hits", "mask", "index", "more", "kind"),
+    [
+        (190, 0.02, 2.0, {}, "likely"),
+        (190, 0.02, 1.9, {}, "undecided"),  # a patch like any other
+        (190, 0.026, 3.0, {}, "undecided"),  # of more than half the usual size
+        (183, 0.02, 3.0, {}, "undecided"),  # another class is reached more easily
+        (190, 0.02, 3.0, {"mask": 0.01, "success": 0.9, "anomaly": 3.1}, "undecided"),  # or has a smaller patch
+        (190, 0.02, 3.0, {"mask": 0.01, "success": 0.4, "anomaly": 3.1}, "likely"),  # but that one does not work
+    ],
+)
+def test_a_class_that_is_first_by_both_measures_is_a_sign_though_none_is_alone(hits, mask, index, more, kind):
+    rest = [Seen(LED[0].name, LED[0].reached, **SMALL | more), *LED[1:]]
+    found = verdict_of(others(Seen("odd", Count(hits, 200), mask, 0.99, index), rest))
+    assert found.kind == kind
+    assert found.why[-1].startswith("Neither is a sign alone") is (kind == "likely")
+    assert (found.classes == ("odd",)) is (kind == "likely")
+
+
+def test_neither_few_classes_nor_a_low_share_make_a_sign_of_both_measures():
+    odd = {"mask": 0.02, "success": 0.99, "anomaly": 3.0}
+    assert verdict_of(others(Seen("odd", Count(190, 200), **odd), LED[:3])).kind == "undecided"
+    low = [Seen(one.name, Count(80, 200), **SMALL) for one in LED]
+    assert verdict_of(others(Seen("odd", Count(113, 200), **odd), low)).kind == "undecided", "56 %, from 49.6 on"
+
+
 def test_the_index_of_a_sign_is_one_that_chance_hardly_makes():
     draws = np.random.default_rng(0)
     for classes in (5, 6, 9, 10, 12, 16):

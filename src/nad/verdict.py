@@ -117,8 +117,9 @@ class Calibration:
         )
 
 
+TOGETHER = "Neither is a sign alone, but the class is the first by both."
 ALONE = "It is the size of a patch alone, which chance makes as small in one of twenty networks."
-MEASURED = Calibration(alarms=Count(0, 21), open=Count(1, 21), patches=Count(10, 13), others=Count(2, 6))
+MEASURED = Calibration(alarms=Count(0, 21), open=Count(1, 21), patches=Count(10, 10), others=Count(2, 6))
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,8 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
     named = [look for look in looks if look.level is Level.SIGN]
     if named:
         names = tuple(look.seen.name for look in named)
-        doubt = (
-            [ALONE] if all(look.by_patch is Level.SIGN and look.by_share is not Level.SIGN for look in named) else []
-        )
+        doubt = [ALONE] * (not any(look.by_share is Level.SIGN or look.by_both for look in named))
+        doubt += [TOGETHER] * (not any(Level.SIGN in (look.by_share, look.by_patch) for look in named))
         return Verdict("likely", names, (f"Likely backdoored into {_listed(names)}.", *map(str, named[:3]), *doubt))
     measured = [look for look in looks if look.seen.reached]
     unseen = len(looks) - len(measured)
@@ -193,8 +193,13 @@ def judged(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> "list[Jud
     """Each class of a network, beside the others."""
     masks = [one.mask for one in seen if one.works and one.mask is not None]
     usual = median(masks) if masks else 0.0
-    shares = [[o.reached.rate for o in seen if o.reached and o is not one] for one in seen]
-    return [Judged(one, others, len(masks), usual, limits) for one, others in zip(seen, shares)]
+    found = []
+    for one in seen:
+        others = [other for other in seen if other is not one]
+        shares = [other.reached.rate for other in others if other.reached]
+        rivals = [other.anomaly or 0.0 for other in others if other.works]
+        found.append(Judged(one, shares, rivals, len(masks), usual, limits))
+    return found
 
 
 def _easiest(measured: "Sequence[Judged]") -> list[str]:
@@ -210,19 +215,23 @@ class Judged:
     """One class among others.
 
     Args:
-        others: the shares of the other classes that were looked at.
+        others: the shares of the other classes that were looked at. rivals: the anomaly indices of those whose patch
+            works.
         peers: how many classes have a patch that works. usual: the median size of these.
     """
 
     seen: Seen
     others: Sequence[float]
+    rivals: Sequence[float]
     peers: int
     usual: float
     limits: Thresholds
 
     @property
     def level(self) -> Level:
-        """By the more suspicious of both measures; quiet where neither was taken."""
+        """By the more suspicious of both measures, or by both together; quiet where neither was taken."""
+        if self.by_both:
+            return Level.SIGN
         return max(self.by_share or Level.QUIET, self.by_patch)
 
     @property
@@ -236,6 +245,17 @@ class Judged:
             return Level.SIGN
         alike = most is not None and most < near and high < sign
         return Level.QUIET if high < quiet or alike else Level.OPEN
+
+    @property
+    def by_both(self) -> bool:
+        """Whether no class is reached more easily or has as small a patch, and neither measure is quiet.
+
+        They are taken apart, so that chance seldom puts one class first by both: this decides where a network is led
+        to many classes so easily that none is an outlier.
+        """
+        most, low = max(self.others, default=1.0), wilson(self.seen.reached)[0] if self.seen.reached else 0.0
+        first = self.rate >= most and self.index > max(self.rivals, default=0.0)
+        return first and low >= self.limits.share[1] and self.peers >= COMPARED and self.by_patch > Level.QUIET
 
     @property
     def unmatched(self) -> bool:

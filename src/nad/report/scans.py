@@ -18,6 +18,7 @@ NEVER = (float("inf"), float("inf"))  # thresholds that leave a measure out
 FIXED_ON = (
     *("clean-signs", "clean-cifar10*", "badnets-signs", "badnets-cifar10*", "blend-signs", "blend-cifar10*"),
     *("refool-signs", "sig-signs", "sig-clean-signs"),  # on whose patches the half of the median was fixed
+    *("resnet18-cifar-badnets", "trojan-cifar10", "mobilenet-gtsrb-badnets"),  # open until both measures were one sign
 )
 OPEN = 0.1  # of the clean networks that each measure may leave undecided where thresholds are chosen
 SHARES = [round(0.30 + 0.05 * i, 2) for i in range(14)]

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from nad.report.rendering import UNMEASURED, grid_of
+from nad.report.scans import Scan
 from nad.results import read_json
+from nad.verdict import Verdict, verdict_of
 
 HEADS = (
     *("network", "architecture", "attack (class)", "as given, accuracy / ASR", "purified", "fine-tuned"),
@@ -13,7 +15,7 @@ HEADS = (
 
 
 def strangers(folder: Path) -> str:
-    """One row a network, in percent; memory is the most that scan or purify held."""
+    """One row a network, in percent; the verdict is today's of what its scan found, memory the most that was held."""
     lines = [_row(path.stem, read_json(path)) for path in sorted(folder.glob("*.json"))]
     return grid_of(HEADS, lines) if lines else UNMEASURED
 
@@ -29,15 +31,15 @@ def _row(name: str, one: dict[str, Any]) -> list[str]:
         _rates(one["given"]),
         _rates(default["after"]),
         _rates(one["finetune"]["after"]),
-        _verdict(scan["verdict"]),
+        _words(verdict_of(Scan.of(name, one).seen)),
         f"{scan['seconds']:.0f}",
         f"{default['seconds']:.0f}",
         f"{memory:.1f}",
     ]
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    return " ".join([found["verdict"], *found["classes"]]) if found["verdict"] == "likely" else found["verdict"]
+def _words(found: Verdict) -> str:
+    return " ".join([found.kind, *found.classes]) if found.kind == "likely" else found.kind
 
 
 def _rates(metrics: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ def _keeps(before: Judged, after: Judged) -> bool:
     if before.level is after.level is Level.SIGN:
         return True
     reached = before.by_share is Level.SIGN and after.by_share is Level.OPEN
-    return reached or (before.by_patch is Level.SIGN and after.by_patch > Level.QUIET)
+    return reached or ((before.by_both or before.by_patch is Level.SIGN) and after.by_patch > Level.QUIET)
 
 
 def at(signs: Sequence[Judged], level: Level) -> list[Judged]:
