@@ -121,6 +121,12 @@ def test_a_class_that_is_first_by_both_measures_is_a_sign_though_none_is_alone(h
     assert (found.classes == ("odd",)) is (kind == "likely")
 
 
+def test_a_patch_that_is_a_sign_is_not_alone_where_the_class_is_reached_most_easily_too():
+    found = verdict_of(others(Seen("odd", Count(190, 200), mask=0.02, success=0.99, anomaly=5.0), LED))
+    assert found.classes == ("odd",)
+    assert found.why[-1].startswith("“odd”: one small change"), "neither doubt applies"
+
+
 def test_neither_few_classes_nor_a_low_share_make_a_sign_of_both_measures():
     odd = {"mask": 0.02, "success": 0.99, "anomaly": 3.0}
     assert verdict_of(others(Seen("odd", Count(190, 200), **odd), LED[:3])).kind == "undecided"

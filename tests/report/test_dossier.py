@@ -324,6 +324,18 @@ def test_a_thousand_classes_are_twenty_and_how_many_more(tmp_path):
     assert len(made.text) < 400_000
 
 
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [(0.05, "toward “stop” was found before, and none is found after"), (0.02, "that was found before is still there")],
+)
+def test_a_sign_by_both_measures_is_gone_only_with_its_patch(tmp_path, mask, said):
+    before, after = seen(190, mask=0.02, anomaly=2.5), seen(20, mask=mask, anomaly=2.5)
+    easy = seen(170, mask=0.05, anomaly=0.0)  # as are all others
+    rest = [{"class": str(i), "before": easy, "after": seen(20, mask=0.05, anomaly=0.0)} for i in range(6)]
+    lay(tmp_path, example(classes=[{"class": "stop", "before": before, "after": after}, *rest]))
+    assert said in headline(pieces(tmp_path)[0])
+
+
 def test_a_class_is_not_said_to_keep_a_sign_that_it_never_had(tmp_path):
     # one small change led to it before, as to most classes; after, its patch is a little smaller than others'
     before, after = seen(120, mask=0.02, anomaly=-1.0), seen(14, mask=0.05, anomaly=2.1)

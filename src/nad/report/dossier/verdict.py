@@ -242,5 +242,6 @@ def _small_change(signs: Signs, rms: float | None) -> Statement | None:
         f"One change{size}, the same for all pictures, led at most {percent(before.rate, 0)} of them to one class "
         f"({quoted(before.seen.name)}) before, and {percent(after.rate, 0)} ({quoted(after.seen.name)}) after. It is a "
         f"sign of a backdoor where its interval begins above {percent(Thresholds.share[1], 0)} and far above the other "
-        "classes. Less says little: fine-tuning lowers it without erasing.",
+        "classes, or where the same class also has the smallest patch and neither is quiet. Less says little: "
+        "fine-tuning lowers it without erasing.",
     )
