@@ -7,8 +7,9 @@
 Each victim is trained here and saved as a bare state dict, in runs/strangers. Then `nad scan`, `nad purify` and, as
 the control, `nad purify --method finetune` run as a user would start them, with 1,000 clean pictures in class folders;
 their time and memory are measured, and after them the test accuracy and the attack's success, on images that none of
-them was given. Small files in results/strangers; a rerun continues. The table in docs/practitioner.md is drawn from
-them.
+them was given. Small files in results/strangers; a rerun continues with what is missing, of a walk that was broken off
+too: remove runs/strangers/NAME/default.json, say, with the result to have that piece made anew. The table in
+docs/practitioner.md is drawn from them.
 
 Seconds are of whatever else the machine does at the time: run this alone.
 """
@@ -19,7 +20,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -39,7 +40,7 @@ from nad.extras import torchvision
 from nad.models.checkpoints import load
 from nad.models.create import create
 from nad.models.normalize import NAMED, Normalized
-from nad.results import write_json
+from nad.results import read_json, write_json
 from nad.runtime import Run
 from nad.training import Recipe, fit
 
@@ -176,6 +177,13 @@ def measured(*command: object) -> tuple[Any, dict[str, float]]:
     return json.loads(said), {"seconds": time.perf_counter() - began, "mebibytes": usage.ru_maxrss / 1024}
 
 
+def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A piece of a walk, made where it is not there."""
+    if not file.exists():
+        write_json(file, make(), indent=None)
+    return read_json(file)
+
+
 def walked(victim: Victim, data: Path | None, place: Path, run: Run, budget: float) -> dict[str, Any]:
     """All that a user would see of this victim, and what they would not.
 
@@ -198,18 +206,24 @@ def walked(victim: Victim, data: Path | None, place: Path, run: Run, budget: flo
         victim.size,
     ]
     how += ["--normalise", normalise] if normalise else []
-    scan, scan_cost = measured("scan", place / "model.pt", *how, "--budget", budget)
-    found: dict[str, Any] = {"scan": {k: scan[k] for k in ("verdict", "classes", "skipped")} | scan_cost}
+
+    def scanned() -> dict[str, Any]:
+        scan, cost = measured("scan", place / "model.pt", *how, "--budget", budget)
+        return {key: scan[key] for key in ("verdict", "classes", "skipped")} | cost
+
+    def purified(name: str, *more: object) -> dict[str, Any]:
+        result, cost = measured("purify", place / "model.pt", *how, "--out", place / name, "--overwrite", *more)
+        made = load(place / name, victim.network if victim.model == VIT else None)
+        after = evaluate(made.model, test, attack, run).to_json()
+        return {"method": result["method"], "after": after, "notes": result["notes"]["resolved"]} | cost
+
     given = load(place / "model.pt", victim.network, normalise=normalise)
-    found["parameters"] = sum(p.numel() for p in given.model.parameters())
+    found: dict[str, Any] = {"parameters": sum(p.numel() for p in given.model.parameters())}
     found["given"] = evaluate(given.model, test, attack, run).to_json()
+    found["scan"] = kept(place / "scan.json", scanned)
     methods = {"default": ("--budget", budget), "finetune": ("--method", "finetune", "--budget", 0)}
     for name, more in methods.items():
-        out = place / name
-        result, cost = measured("purify", place / "model.pt", *how, "--out", out, "--overwrite", *more)
-        purified = load(out, victim.network if victim.model == VIT else None)
-        after = evaluate(purified.model, test, attack, run).to_json()
-        found[name] = {"method": result["method"], "after": after, "notes": result["notes"]["resolved"]} | cost
+        found[name] = kept(place / f"{name}.json", lambda: purified(name, *more))  # noqa: B023 (called at once)
     target = None if attack is None else test.classes[attack.target]
     return found | {"run": run.describe(), "target": target, "budget": budget, "threads": torch.get_num_threads()}
 

@@ -55,6 +55,14 @@ def test_a_victim_is_scanned_purified_and_measured_from_its_checkpoint_alone(scr
     before = (tmp_path / "out" / "tiny.json").stat().st_mtime_ns
     script.main()
     assert (tmp_path / "out" / "tiny.json").stat().st_mtime_ns == before, "a rerun continues"
+    (tmp_path / "out" / "tiny.json").unlink()
+    monkeypatch.setattr(script, "measured", None)
+    script.main()
+    assert read_json(tmp_path / "out" / "tiny.json") == found, "finished pieces of a walk are used again"
+    (tmp_path / "runs" / "tiny" / "default.json").unlink()
+    (tmp_path / "out" / "tiny.json").unlink()
+    with pytest.raises(TypeError):
+        script.main()  # which makes the missing one
     easy = [Seen(str(label), Count(10 if label else 190, 200)).to_json() for label in range(12)]
     write_json(tmp_path / "out" / "tiny.json", found | {"scan": found["scan"] | {"classes": easy}})
     assert "| likely 0 |" in strangers(tmp_path / "out"), "by the thresholds of today, whatever was said then"
