@@ -119,7 +119,7 @@ class Calibration:
 
 TOGETHER = "Neither is a sign alone, but the class is the first by both."
 ALONE = "It is the size of a patch alone, which chance makes as small in one of twenty networks."
-MEASURED = Calibration(alarms=Count(0, 21), open=Count(1, 21), patches=Count(10, 10), others=Count(2, 6))
+MEASURED = Calibration(alarms=Count(0, 21), open=Count(1, 21), patches=Count(10, 10), others=Count(3, 7))
 
 
 @dataclass(frozen=True)
