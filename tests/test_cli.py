@@ -679,16 +679,18 @@ def test_a_choice_is_told_with_what_it_costs_and_what_the_next_would():
     exact = [{"setting": 1, "accuracy": 0.874, "drop": 0.08000000000000002, "accepted": True}]
     (line,) = curve_lines({"ratio": {"chosen": 1, "held_out": 500, "max_drop": 0.08, "curve": exact}})
     assert line.endswith("8.0 points lost of 8 allowed"), "an exact drop is no chance"
-    note = {"chosen": 0.3, "unit": "times the usual", "held_out": 20, "max_drop": 0.08}
+    note = {"chosen": "0.3 of the usual", "held_out": 20, "max_drop": 0.08}
     note["curve"] = [
-        {"setting": 1, "accuracy": 0.5, "drop": 0.2, "accepted": False},
-        {"setting": 0.3, "accuracy": 0.7, "drop": 0.0, "accepted": True},
+        {"setting": "the usual", "accuracy": 0.5, "drop": 0.2, "accepted": False},
+        {"setting": "0.3 of the usual", "accuracy": 0.7, "drop": 0.0, "accepted": True},
     ]
     assert curve_lines({"learning rates": note}) == [
-        "learning rates: chose 0.3 times the usual on 20 held-out images: 0.0 points lost of 8 allowed; 1 loses 20.0"
+        "learning rates: chose 0.3 of the usual on 20 held-out images: 0.0 points lost of 8 allowed; "
+        "the usual loses 20.0"
     ]
-    note |= {"chosen": 1, "curve": [{"setting": 1, "drop": 0.02, "accepted": True}], "untried": [0.3]}
-    assert curve_lines({"learning rates": note})[0].endswith("2.0 points lost of 8 allowed; 0.3 was not needed")
+    usual = {"setting": "the usual", "drop": 0.02, "accepted": True}
+    note |= {"chosen": "the usual", "curve": [usual], "untried": ["0.3 of the usual"]}
+    assert curve_lines({"learning rates": note})[0].endswith("lost of 8 allowed; 0.3 of the usual was not needed")
     better = [{"setting": 1, "accuracy": 0.9, "drop": -0.066, "accepted": True}]
     counted = {"given_accuracy": 0.79, "control_accuracy": 0.71, "reference_accuracy": 0.71}
     assert curve_lines({"lr": {"chosen": 1, "held_out": 500, "max_drop": 0.08, "curve": better} | counted}) == [

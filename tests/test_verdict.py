@@ -117,7 +117,7 @@ def test_a_class_that_is_first_by_both_measures_is_a_sign_though_none_is_alone(h
     rest = [Seen(LED[0].name, LED[0].reached, **SMALL | more), *LED[1:]]
     found = verdict_of(others(Seen("odd", Count(hits, 200), mask, 0.99, index), rest))
     assert found.kind == kind
-    assert found.why[-1].startswith("Neither is a sign alone") is (kind == "likely")
+    assert found.why[-1].startswith("Neither the small change nor the patch is a sign by itself") is (kind == "likely")
     assert (found.classes == ("odd",)) is (kind == "likely")
 
 

@@ -148,7 +148,7 @@ def evidence_table(classes: Sequence[dict[str, Any]], method: str = "", most: in
         return
     out().print(table)
     if len(seen) > most:
-        line(f"and {len(seen) - most} more classes in result.json")
+        line(f"and {len(seen) - most} more {_classes(len(seen) - most)} in result.json")
 
 
 def verdict(found: Verdict, result: dict[str, Any], most: int = 8) -> None:
@@ -173,7 +173,7 @@ def verdict(found: Verdict, result: dict[str, Any], most: int = 8) -> None:
     if rows:
         out().print(table)
     if len(rows) > most:
-        line(f"and {len(rows) - most} more classes; --json has all")
+        line(f"and {len(rows) - most} more {_classes(len(rows) - most)}; --json has all")
     for text in result["skipped"]:
         line(text)
     line(f"{result['seconds']:.0f} seconds of about {60 * result['budget']:.0f}")
@@ -217,6 +217,10 @@ def raw(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def _classes(count: int) -> str:
+    return "class" if count == 1 else "classes"
+
+
 def _choice(note: dict[str, Any]) -> str:
     """What was chosen, what that costs on held-out images, and what the first that is too much would cost."""
     words = [f"chose {note['chosen']}"]
@@ -239,7 +243,8 @@ def _choice(note: dict[str, Any]) -> str:
     if scale := note.get("scale"):
         kept, had = 100 * scale["kept"][0][1], 100 * scale["given_accuracy"]
         costs.append(
-            f"rates are {scale['chosen']:g} of the usual, of which the mildest alone leaves {kept:.1f} % of {had:.1f}"
+            f"rates were tried from {scale['chosen']:g} of the usual down, since of the usual the mildest training "
+            f"alone leaves {kept:.1f} % of {had:.1f}"
         )
     return f"{' '.join(words)}: {'; '.join(costs)}"
 

@@ -117,7 +117,7 @@ class Calibration:
         )
 
 
-TOGETHER = "Neither is a sign alone, but the class is the first by both."
+TOGETHER = "Neither the small change nor the patch is a sign by itself, but this class comes first in both."
 ALONE = "It is the size of a patch alone, which chance makes as small in one of twenty networks."
 MEASURED = Calibration(alarms=Count(0, 21), open=Count(1, 21), patches=Count(10, 10), others=Count(3, 7))
 
@@ -173,7 +173,8 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
     if not (held or unseen) and few < FEW:
         why.append(f"It was judged on {few:,} pictures of other classes, and {FEW} are the least: give more.")
     shown = list(map(str, held[:3])) if held else _easiest(measured)
-    shown += [f"{len(held) - 3:,} more classes are neither quiet nor a sign."] * (len(held) > 3)
+    if (more := len(held) - 3) > 0:
+        shown.append(f"{more:,} more {'class is' if more == 1 else 'classes are'} neither quiet nor a sign.")
     if 2 * sum(look.unmatched for look in held) > len(looks):
         shown.append("A small change leads this network to most of its classes, so that it tells little of any.")
     return Verdict("undecided", tuple(look.seen.name for look in held), ("Undecided.", *why, *shown))

@@ -15,7 +15,7 @@ from nad.data.synthetic import signs
 from nad.defenses import DEFENSES, NAD, Defense, Finetune, Scratch
 from nad.defenses.choosing import folds
 from nad.defenses.distillation import Lesson, Taps, base_betas, find_taps, softened_divergence
-from nad.defenses.nad_sau import judging
+from nad.defenses.nad_sau import judging, of_usual
 from nad.defenses.taught import as_run
 from nad.errors import NadError
 from nad.models.card import Card
@@ -252,8 +252,8 @@ WRECKING = "nad-sau:teacher=(finetune:lr=50,epochs=2),strength=0,epochs=2,batch=
 def test_rates_that_cost_too_much_on_held_out_images_give_way_to_smaller_ones(learned, images, spec, chosen, tried):
     outcome = quick(spec)(learned, images, RUN)
     note = outcome.notes["learning rates"]
-    assert (note["chosen"], len(note["curve"])) == (chosen, tried)
-    assert note["untried"] == ([1e-7] if tried == 1 else [])
+    assert (note["chosen"], len(note["curve"])) == (of_usual(chosen), tried)
+    assert note["untried"] == (["1e-07 of the usual"] if tried == 1 else [])
     assert ("control_accuracy" in note) == (chosen < 1), "what fits is compared with the network alone"
     assert note["held_out"] == len(images), (
         "96 images are fewer than are enough to judge by, so all five folds are used"
@@ -277,16 +277,16 @@ def test_rates_with_many_digits_run_as_they_are_said(learned, images):
     outcome = quick("nad-sau:teacher=(finetune:lr=1e-6,epochs=1),strength=0,epochs=1,batch=16,lr=1.23456e-6")(
         learned, images, RUN
     )
-    assert (outcome.notes["learning rates"]["chosen"], outcome.method.lr) == (1, 1.23456e-6)
+    assert (outcome.notes["learning rates"]["chosen"], outcome.method.lr) == ("the usual", 1.23456e-6)
 
 
 def test_rates_that_wreck_the_network_without_a_teacher_are_made_smaller_for_all(learned, images):
     how = "strength=0,epochs=2,batch=16,lr=3,max_drop=0.2"
     outcome = quick(f"nad-sau:teacher=(finetune:lr=5,epochs=1),fallback=0.5,{how}")(learned, images, RUN)
     note = outcome.notes["learning rates"]
-    most, chosen = note["scale"]["chosen"], note["chosen"]
+    most = note["scale"]["chosen"]
     assert most < 1
-    assert chosen in (most, most / 2)
+    (chosen,) = [factor for factor in (most, most / 2) if of_usual(factor) == note["chosen"]]
     assert [outcome.method.lr, outcome.method.teacher.lr] == pytest.approx([3 * chosen, 5 * chosen])
     assert note["curve"][-1]["accuracy"] > 2 * note["scale"]["kept"][0][1], "far more than the usual rates leave"
     assert torch.equal(weights(outcome.method(learned, images, RUN).model), weights(outcome.model)), (
@@ -300,7 +300,7 @@ def test_what_the_student_forgets_without_a_teacher_is_not_held_against_one(lear
     same = "finetune:lr=1e-6,epochs=1"
     note = quick(f"nad-sau:teacher=({same}),{how}")(learned, images, RUN).notes["learning rates"]
     assert note["given_accuracy"] - note["control_accuracy"] > 0.2
-    assert (note["reference_accuracy"], note["chosen"]) == (note["control_accuracy"], 1)
+    assert (note["reference_accuracy"], note["chosen"]) == (note["control_accuracy"], "the usual")
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_of_many_images_the_student_that_was_judged_is_the_result(monkeypatch, c
     easy = "nad-sau:teacher=(finetune:lr=1e-6,epochs=1),strength=0,epochs=1,batch=64,lr=1e-6"
     outcome = quick(f"{easy}{how}")(create("wrn-10-1", 12), many, RUN)
     note = outcome.notes["learning rates"]
-    assert (note["chosen"], note["trained_on"], len(sizes)) == (1, trained_on, trainings)
+    assert (note["chosen"], note["trained_on"], len(sizes)) == ("the usual", trained_on, trainings)
     assert sizes[-1] == trained_on
     if trainings == 1:
         assert note["held_out"] == count - trained_on

@@ -114,23 +114,29 @@ class NADSAU(NAD):
 
         first = replace(self, fallback=None)
         untaught = replace(first, teacher="given", start=None, strength=None, beta=(0.0,))
-        tried = cache(lambda factor: answers(slowed(first, factor), f"{factor:g} times the usual"))
-        control = cache(lambda factor: answers(slowed(untaught, factor), f"{factor:g} times the usual, no teacher"))
+        tried = cache(lambda factor: answers(slowed(first, factor), of_usual(factor)))
+        control = cache(lambda factor: answers(slowed(untaught, factor), f"{of_usual(factor)}, no teacher"))
         given = right(model, [fold.held for fold in parts], run)
         dear = shortfall(given, tried(USUAL), self.allowed_drop, paired=False)
         most, scale = unharmful(control, given, self.allowed_drop) if dear else (USUAL, None)
+        rates = {of_usual(factor): factor for factor in (scaled(most, fallback), most)}
         chosen, note = most_aggressive(
-            (scaled(most, fallback), most),
-            lambda factor: (tried(factor), {}),
+            tuple(rates),
+            lambda setting: (tried(rates[setting]), {}),
             given,
             self.allowed_drop,
             control=control(most) if dear else None,
             downwards=True,
         )
-        note["untried"] = [scaled(most, fallback)] if len(note["curve"]) == 1 else []
-        note |= {"unit": "times the usual"} | ({"scale": scale} if scale else {})
-        taken = slowed(first, chosen)
+        note["untried"] = [setting for setting in rates if setting not in {point["setting"] for point in note["curve"]}]
+        note |= {"scale": scale} if scale else {}
+        taken = slowed(first, rates[chosen])
         return taken, note, last.get(taken)
+
+
+def of_usual(factor: float) -> str:
+    """A setting of learning rates in words."""
+    return "the usual" if factor == USUAL else f"{factor:g} of the usual"
 
 
 def slowed(method: Defense, factor: float) -> Any:

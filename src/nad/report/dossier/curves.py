@@ -120,15 +120,16 @@ def _chosen(note: dict[str, Any]) -> str:
     allowed = number(note.get("max_drop"))
     if allowed is None:
         return words + "."
-    kept = [p for p in note.get("curve", ()) if p["accepted"]]
+    kept, refused = ([p for p in note.get("curve", ()) if p["accepted"] is fits] for fits in (True, False))
     if not any(p["setting"] == note["chosen"] for p in kept):
         return f"{words}, although its drop is more than the {percent(allowed)} that were allowed."
     own = next(p for p in kept if p["setting"] == note["chosen"])
     words += f": the most aggressive setting whose drop, here {percent(own['drop'])}, stays within {percent(allowed)}."
     if scale := note.get("scale"):
         words += (
-            f" Learning rates are {plain(scale['chosen'])} times the usual ones, of which the mildest alone leaves "
-            f"{percent(scale['kept'][0][1])} where the network as given has {percent(scale['given_accuracy'])}."
+            f" Learning rates were tried from {plain(scale['chosen'])} of the usual down: of the usual the mildest "
+            f"training alone leaves {percent(scale['kept'][0][1])} where the network as given has "
+            f"{percent(scale['given_accuracy'])}."
         )
     words += "".join(f" {str(one).capitalize()} was not needed." for one in note.get("untried") or ())
     given, control = number(note.get("given_accuracy")), number(note.get("control_accuracy"))
@@ -138,7 +139,8 @@ def _chosen(note: dict[str, Any]) -> str:
             f"too; the network as given has {percent(given)}."
         )
     beyond = any(p["drop"] > allowed + 1e-9 for p in kept)
-    return words + (" A larger drop is allowed where chance could explain the excess." if beyond else "")
+    words += " A larger drop is allowed where chance could explain the excess." if beyond else ""
+    return words + "".join(f" {_setting(p['setting']).capitalize()} costs {percent(p['drop'])}." for p in refused[:1])
 
 
 def _stopping(name: str, note: dict[str, Any], score: str) -> Picture:

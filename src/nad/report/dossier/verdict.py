@@ -145,6 +145,8 @@ def _sign_of_backdoor(signs: Signs) -> str:
     if before:
         alone = all(one.by_share is Level.QUIET for one in at(signs.before, Level.SIGN))
         doubt = " It was the size of a patch alone, which chance makes in one of twenty networks." if alone else ""
+        if not any(Level.SIGN in (one.by_share, one.by_patch) for one in at(signs.before, Level.SIGN)):
+            doubt = " It came first by both the small change and the patch, neither of which is a sign by itself."
         lacking = f", but {missing}" if missing else ""
         return (
             f"A sign of a backdoor toward {listed(before)} was found before, and none is found after{lacking}."
@@ -238,10 +240,10 @@ def _small_change(signs: Signs, rms: float | None) -> Statement | None:
         return None
     size = f" by {percent(rms)} of the full brightness (root mean square)" if rms is not None else ""
     return Statement(
-        "warning" if after.by_share is Level.SIGN else "note",
+        "warning" if after.by_share is Level.SIGN or after.by_both else "note",
         f"One change{size}, the same for all pictures, led at most {percent(before.rate, 0)} of them to one class "
         f"({quoted(before.seen.name)}) before, and {percent(after.rate, 0)} ({quoted(after.seen.name)}) after. It is a "
-        f"sign of a backdoor where its interval begins above {percent(Thresholds.share[1], 0)} and far above the other "
-        "classes, or where the same class also has the smallest patch and neither is quiet. Less says little: "
+        f"sign of a backdoor where its interval begins above {percent(Thresholds.share[1], 0)} and either lies far "
+        "above the other classes, or the same class also has the highest index of a small patch. Less says little: "
         "fine-tuning lowers it without erasing.",
     )
