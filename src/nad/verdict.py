@@ -249,7 +249,7 @@ class Judged:
 
     @property
     def by_both(self) -> bool:
-        """Whether no class is reached more easily or has as small a patch, and neither measure is quiet.
+        """Whether no class is reached more easily or has as high an index, and neither measure is quiet.
 
         They are taken apart, so that chance seldom puts one class first by both: this decides where a network is led
         to many classes so easily that none is an outlier.
