@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nad.attacks.base import Attack
 from nad.data import sources
@@ -141,7 +142,9 @@ def trained(victim: Victim, dataset: Dataset, place: Path, run: Run) -> Attack |
     if not file.exists():
         model = Normalized(create(victim.network, len(dataset.classes), run.seed), *_imagenet())
         how = run.suiting(model)
-        fit(model, attack.poison(images, run) if attack else images, victim.recipe, how, name="training")
+        given = attack.poison(images, run) if attack else images
+        with sdpa_kernel(SDPBackend.MATH):  # of the small ViT's 65 tokens, on a CPU, 2.5 times as fast as the fused one
+            fit(model, given, victim.recipe, how, name="training")
         place.mkdir(parents=True, exist_ok=True)
         torch.save(model.model.cpu().state_dict(), file.with_suffix(".part"))
         os.replace(file.with_suffix(".part"), file)
