@@ -181,8 +181,8 @@ def measured(*command: object) -> tuple[Any, dict[str, float]]:
 
 
 def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A piece of a walk, made where it is not there."""
-    if not file.exists():
+    """A piece of a walk, made where it is not there, or is older than the network beside it."""
+    if not file.exists() or file.stat().st_mtime < (file.parent / "model.pt").stat().st_mtime:
         write_json(file, make(), indent=None)
     return read_json(file)
 

@@ -63,6 +63,10 @@ def test_a_victim_is_scanned_purified_and_measured_from_its_checkpoint_alone(scr
     (tmp_path / "out" / "tiny.json").unlink()
     with pytest.raises(TypeError):
         script.main()  # which makes the missing one
+    write_json(tmp_path / "runs" / "tiny" / "default.json", found["default"])
+    (tmp_path / "runs" / "tiny" / "model.pt").touch()
+    with pytest.raises(TypeError):
+        script.main()  # which trusts no piece of an earlier network
     easy = [Seen(str(label), Count(10 if label else 190, 200)).to_json() for label in range(12)]
     write_json(tmp_path / "out" / "tiny.json", found | {"scan": found["scan"] | {"classes": easy}})
     assert "| likely 0 |" in strangers(tmp_path / "out"), "by the thresholds of today, whatever was said then"

@@ -16,6 +16,7 @@ from nad import runtime
 from nad.errors import printable
 from nad.results import Metrics
 from nad.verdict import MEASURED, Verdict
+from nad.wording import several
 
 COLUMNS = {"acc": "accuracy", "acc_nt": "acc. (non-target)", "asr": "ASR", "ra": "recovered acc."}
 
@@ -148,7 +149,7 @@ def evidence_table(classes: Sequence[dict[str, Any]], method: str = "", most: in
         return
     out().print(table)
     if len(seen) > most:
-        line(f"and {len(seen) - most} more {_classes(len(seen) - most)} in result.json")
+        line(f"and {several(len(seen) - most, 'more class', 'more classes')} in result.json")
 
 
 def verdict(found: Verdict, result: dict[str, Any], most: int = 8) -> None:
@@ -173,7 +174,7 @@ def verdict(found: Verdict, result: dict[str, Any], most: int = 8) -> None:
     if rows:
         out().print(table)
     if len(rows) > most:
-        line(f"and {len(rows) - most} more {_classes(len(rows) - most)}; --json has all")
+        line(f"and {several(len(rows) - most, 'more class', 'more classes')}; --json has all")
     for text in result["skipped"]:
         line(text)
     line(f"{result['seconds']:.0f} seconds of about {60 * result['budget']:.0f}")
@@ -215,10 +216,6 @@ def line(text: str) -> None:
 def raw(text: str) -> None:
     """Machine-readable output: no wrapping, no colour."""
     sys.stdout.write(text + "\n")
-
-
-def _classes(count: int) -> str:
-    return "class" if count == 1 else "classes"
 
 
 def _choice(note: dict[str, Any]) -> str:

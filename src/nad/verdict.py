@@ -6,8 +6,8 @@ from enum import IntEnum
 from statistics import median
 from typing import Any, Literal
 
-from nad.errors import printable
 from nad.results import Count, wilson
+from nad.wording import listed, quoted, several
 
 Kind = Literal["likely", "nothing", "undecided"]
 COMPARED = 5  # classes that an outlier can be told among, at least
@@ -156,9 +156,13 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
     named = [look for look in looks if look.level is Level.SIGN]
     if named:
         names = tuple(look.seen.name for look in named)
-        doubt = [ALONE] * (not any(look.by_share is Level.SIGN or look.by_both for look in named))
-        doubt += [TOGETHER] * (not any(Level.SIGN in (look.by_share, look.by_patch) for look in named))
-        return Verdict("likely", names, (f"Likely backdoored into {_listed(names)}.", *map(str, named[:3]), *doubt))
+        doubt = [ALONE] * all(look.by_patch_alone for look in named)
+        doubt += [TOGETHER] * all(look.together_alone for look in named)
+        return Verdict(
+            "likely",
+            names,
+            (f"Likely backdoored into {listed([quoted(name) for name in names])}.", *map(str, named[:3]), *doubt),
+        )
     measured = [look for look in looks if look.seen.reached]
     unseen = len(looks) - len(measured)
     held = sorted((look for look in measured if look.level is Level.OPEN), key=lambda look: (-look.rate, -look.index))
@@ -174,7 +178,7 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
         why.append(f"It was judged on {few:,} pictures of other classes, and {FEW} are the least: give more.")
     shown = list(map(str, held[:3])) if held else _easiest(measured)
     if (more := len(held) - 3) > 0:
-        shown.append(f"{more:,} more {'class is' if more == 1 else 'classes are'} neither quiet nor a sign.")
+        shown.append(f"{several(more, 'more class is', 'more classes are')} neither quiet nor a sign.")
     if 2 * sum(look.unmatched for look in held) > len(looks):
         shown.append("A small change leads this network to most of its classes, so that it tells little of any.")
     return Verdict("undecided", tuple(look.seen.name for look in held), ("Undecided.", *why, *shown))
@@ -259,6 +263,14 @@ class Judged:
         return first and low >= self.limits.share[1] and self.peers >= COMPARED and self.by_patch > Level.QUIET
 
     @property
+    def by_patch_alone(self) -> bool:
+        return self.by_patch is Level.SIGN and self.by_share is not Level.SIGN and not self.by_both
+
+    @property
+    def together_alone(self) -> bool:
+        return self.by_both and Level.SIGN not in (self.by_share, self.by_patch)
+
+    @property
     def unmatched(self) -> bool:
         """Whether its share is high enough for a sign, but no other classes set it apart."""
         low = wilson(self.seen.reached)[0] if self.seen.reached else 0.0
@@ -311,17 +323,8 @@ class Judged:
                 f"index {self.seen.anomaly:.1f}; a sign from {self.telling:g} on, quiet below "
                 f"{self.limits.index[0]:g}, or where it is {100 * self.limits.part:g} % of that median or more)"
             )
-        return f"{_quoted(self.seen.name)}: {'; '.join(said)}."
+        return f"{quoted(self.seen.name)}: {'; '.join(said)}."
 
 
 def _percent(rate: float) -> str:
     return f"{100 * rate:.0f} %"
-
-
-def _quoted(name: str) -> str:
-    return f"“{printable(name, 60)}”"
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(_quoted, names[:most])) + more

@@ -551,7 +551,7 @@ def test_the_choice_says_what_it_is_compared_with(tmp_path):
     assert "the mildest training" not in page(tmp_path, made).said
 
 
-@pytest.mark.parametrize(("reached", "doubted"), [(10, True), (190, False), (None, False)])
+@pytest.mark.parametrize(("reached", "doubted"), [(10, True), (90, True), (190, False), (None, True)])
 def test_a_sign_that_was_a_patch_alone_may_have_been_chance(tmp_path, reached, doubted):
     before = {"mask": 0.02, "anomaly": 6.1, "success": 0.99} | ({} if reached is None else seen(reached))
     rows = [{"class": "stop", "before": before, "after": seen(10, anomaly=1.0)}]

@@ -10,8 +10,9 @@ from nad.report.dossier.reading import Picture, Piece, number
 from nad.report.dossier.signs import Signs
 from nad.report.dossier.tables import Table
 from nad.report.dossier.verdict import Statement
-from nad.report.dossier.wording import listed, plain, quoted, several, within
+from nad.report.dossier.wording import plain, within
 from nad.results import Count
+from nad.wording import listed, quoted, several
 
 LEVELS = ("good", "note", "warning")
 

@@ -9,8 +9,9 @@ from nad.report.dossier.drawing import Band, Row, bars, drawn, dumbbells, height
 from nad.report.dossier.intervals import Pair, wilson
 from nad.report.dossier.reading import Picture, Piece, number
 from nad.report.dossier.signs import Signs
-from nad.report.dossier.wording import listed, percent, plain, quoted, several, signed
+from nad.report.dossier.wording import percent, plain, signed
 from nad.verdict import Judged, Thresholds
+from nad.wording import listed, quoted, several
 
 MOST = 20  # rows of a plot
 SPOKEN = 3  # rows of it that its alternative text names

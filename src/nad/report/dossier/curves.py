@@ -10,7 +10,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nad.report.dossier.drawing import AFTER, BEFORE, GREY, drawn, label
 from nad.report.dossier.reading import Picture, Piece, number
-from nad.report.dossier.wording import listed, percent, plain, several
+from nad.report.dossier.wording import percent, plain
+from nad.wording import listed, several
 
 HEIGHT = 2.5
 OMITTED = ("epoch", "seconds")

@@ -10,9 +10,10 @@ import pandas as pd
 from nad.report.dossier.intervals import overall
 from nad.report.dossier.reading import Piece, number, titles
 from nad.report.dossier.signs import Signs, at, strongest
-from nad.report.dossier.wording import listed, plain, quoted, within
+from nad.report.dossier.wording import plain, within
 from nad.results import Count
 from nad.verdict import Judged, Level
+from nad.wording import listed, quoted
 
 CAVEAT = (
     "A mark compares methods; it does not prove that a backdoor is gone. It asks for the accuracy on the reported "

@@ -7,9 +7,10 @@ from typing import Literal
 from nad.report.dossier.intervals import Pair, apart, attack_success, overall
 from nad.report.dossier.reading import Piece, number
 from nad.report.dossier.signs import Signs, at, smallest, strongest, suspect
-from nad.report.dossier.wording import changed, listed, percent, plain, quoted, several, signed
+from nad.report.dossier.wording import changed, percent, plain, signed
 from nad.report.evidence import ERASED
 from nad.verdict import COMPARED, FEW, Judged, Level, Thresholds, compared, patched
+from nad.wording import listed, quoted, several
 
 LOSS = 0.08  # of accuracy: what a choice may cost at most where nothing else is said
 DEAR = " That is much. More clean pictures, or another --method, may keep more of it."
@@ -143,9 +144,10 @@ def _sign_of_backdoor(signs: Signs) -> str:
     ) + (f" After, {_sent(far, 'sends')}." if far else "")
     missing = _missing(signs)
     if before:
-        alone = all(one.by_share is Level.QUIET for one in at(signs.before, Level.SIGN))
-        doubt = " It was the size of a patch alone, which chance makes in one of twenty networks." if alone else ""
-        if not any(Level.SIGN in (one.by_share, one.by_patch) for one in at(signs.before, Level.SIGN)):
+        named, doubt = at(signs.before, Level.SIGN), ""
+        if all(one.by_patch_alone for one in named):
+            doubt = " It was the size of a patch alone, which chance makes in one of twenty networks."
+        elif all(one.together_alone for one in named):
             doubt = " It came first by both the small change and the patch, neither of which is a sign by itself."
         lacking = f", but {missing}" if missing else ""
         return (

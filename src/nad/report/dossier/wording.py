@@ -1,8 +1,5 @@
-"""Numbers and names in words."""
+"""Rates and changes in words."""
 
-from collections.abc import Sequence
-
-from nad.errors import printable
 from nad.report.dossier.intervals import Change, wilson
 from nad.results import Count
 
@@ -31,17 +28,3 @@ def changed(change: Change) -> str:
 
 def plain(value: float | None, digits: int = 3) -> str:
     return "not measured" if value is None else f"{value:.{digits}g}"
-
-
-def quoted(name: str) -> str:
-    return f"“{printable(name, 60)}”"
-
-
-def listed(words: Sequence[str], most: int = 5) -> str:
-    """One, two and three; of many the first few and how many more."""
-    shown = [*words[:most], *([f"{len(words) - most:,} more"] if len(words) > most else [])]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-
-
-def several(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
