@@ -4,6 +4,7 @@ import csv
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -697,6 +698,15 @@ def test_a_choice_is_told_with_what_it_costs_and_what_the_next_would():
         "lr: chose 1 on 500 held-out images: 6.6 points gained where 8 may be lost; counted from the mildest training, "
         "which alone loses 8.0"
     ]
+
+
+def test_what_the_library_tells_meanwhile_is_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    library = logging.getLogger("nad.defenses.choosing")
+    with console.progress(quiet=True):
+        library.info("lr, 0.1: %d of 16 held-out [red]images right\x1b", 8)
+        library.debug("lr, 0.2: 9 of 16")
+    library.info("after all is done")
+    assert capsys.readouterr().err == "lr, 0.1: 8 of 16 held-out [red]images right?\n"
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(

@@ -1,5 +1,6 @@
 """What a person sees on the terminal: progress on standard error, tables on standard output."""
 
+import logging
 import os
 import sys
 import time
@@ -57,7 +58,8 @@ def say(message: str) -> None:
 
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
-    """A callback that draws one bar for each piece of work; gone from the screen when all is done.
+    """A callback that draws one bar for each piece of work; gone from the screen when all is done. What the library
+    logs meanwhile stays.
 
     Args:
         quiet: where there is no terminal to draw on, a line a minute instead.
@@ -99,8 +101,23 @@ def progress(quiet: bool = False) -> Iterator[runtime.Progress]:
             tasks[what] = bars.add_task(safe(what), total=total, note="")
         bars.update(tasks[what], completed=done, total=total, note=safe(note))
 
-    with bars:
-        yield tell if quiet else report
+    told, library = _Told(logging.INFO), logging.getLogger("nad")
+    before = library.level
+    library.addHandler(told)
+    library.setLevel(logging.INFO)
+    try:
+        with bars:
+            yield tell if quiet else report
+    finally:
+        library.removeHandler(told)
+        library.setLevel(before)
+
+
+class _Told(logging.Handler):
+    """What the library has to say before the end, as a line that stays above the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
 
 
 def metrics_table(rows: Sequence[tuple[str, Metrics, float | None]], title: str = "", agreement: bool = False) -> None:

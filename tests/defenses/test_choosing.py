@@ -1,6 +1,7 @@
 """The rules by which settings are chosen without the trigger, on sequences made by hand (B7, B8)."""
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -137,6 +138,14 @@ def test_who_follows_hears_which_part_is_tried():
         ("choosing lr", 1, 2, "0.1, part 2 of 2"),
         ("choosing lr", 2, 2, ""),
     ]
+
+
+@pytest.mark.parametrize(("least", "level"), [(0.0, logging.INFO), (60.0, logging.DEBUG)])
+def test_what_a_setting_gave_is_news_where_it_took_long(caplog, monkeypatch, least, level):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr("nad.defenses.choosing.LONG", least)
+    over(folds(images(20, 2), 0.2, Run(), 2), Run(), "lr", "0.1", lambda fold: fold.held.labels == 0)
+    assert caplog.record_tuples == [("nad.defenses.choosing", level, "lr, 0.1: 10 of 20 held-out images right")]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The distillation itself (G5), its controls, its choices and its teachers."""
 
 import copy
+import logging
 import math
 from dataclasses import replace
 
@@ -307,7 +308,10 @@ def test_what_the_student_forgets_without_a_teacher_is_not_held_against_one(lear
     ("count", "how", "trained_on", "trainings"),
     [(700, "", 600, 1), (699, "", 699, 2), (700, ",hold_out=0.1", 630, 1), (700, ",folds=2", 700, 2)],
 )
-def test_of_many_images_the_student_that_was_judged_is_the_result(monkeypatch, count, how, trained_on, trainings):
+def test_of_many_images_the_student_that_was_judged_is_the_result(
+    monkeypatch, caplog, count, how, trained_on, trainings
+):
+    caplog.set_level(logging.INFO)
     many, sizes = signs("train", 720, size=16).subset(torch.arange(count)), []
     student = NAD.student
 
@@ -321,6 +325,10 @@ def test_of_many_images_the_student_that_was_judged_is_the_result(monkeypatch, c
     note = outcome.notes["learning rates"]
     assert (note["chosen"], note["trained_on"], len(sizes)) == ("the usual", trained_on, trainings)
     assert sizes[-1] == trained_on
+    last = ", and then once on all images" * (trainings - 1)
+    assert caplog.messages[0] == (
+        f"nad-sau trains 1 time to judge the usual learning rates, at least 2 times more if they cost too much{last}"
+    )
     if trainings == 1:
         assert note["held_out"] == count - trained_on
 

@@ -4,7 +4,9 @@ The setting with the highest clean accuracy is the one that erases least, so non
 it. They see predictions on clean images that the trained network did not see, and nothing else.
 """
 
+import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,6 +27,8 @@ PATIENCE = 2  # consecutive rejections after which more aggressive settings are 
 KEPT = 0.75  # of the given accuracy: the mildest training that leaves less does harm, and forgets no more than others
 FACTORS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # of the usual learning rates, the first that does no harm is taken
 Z = 1.2816  # one-sided normal quantile at alpha = 0.1
+LONG = 10  # seconds from which on what a setting gave is worth a line before all is done
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +211,7 @@ def over(parts: Sequence[Fold], run: Run, what: str, setting: str, answers: Call
     Args:
         what, setting: what is being chosen and which of its settings is tried, for who follows the progress.
     """
-    found = []
+    found, began = [], time.monotonic()
     for number, fold in enumerate(parts):
         part = f", part {number + 1} of {len(parts)}" if len(parts) > 1 else ""
         run.progress(f"choosing {what}", number, len(parts), setting + part)
@@ -216,7 +220,10 @@ def over(parts: Sequence[Fold], run: Run, what: str, setting: str, answers: Call
         except DivergedError:  # a setting that is too much, as one that costs too much
             found.append(torch.zeros(len(fold.held), dtype=torch.bool))
     run.progress(f"choosing {what}", len(parts), len(parts), "")
-    return torch.cat(found)
+    answered = torch.cat(found)
+    level = logging.INFO if time.monotonic() - began >= LONG else logging.DEBUG
+    log.log(level, "%s, %s: %d of %d held-out images right", what, setting, answered.sum(), len(answered))
+    return answered
 
 
 def means(records: Sequence[dict[str, Any]], parts: Sequence[Fold]) -> dict[str, Any]:

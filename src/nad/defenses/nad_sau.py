@@ -1,5 +1,6 @@
 """NAD as this project recommends it: with SAU as the teacher, and a student that starts as a copy of it."""
 
+import logging
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, Self
@@ -16,9 +17,11 @@ from nad.errors import NadError
 from nad.registry import option
 from nad.runtime import Run
 from nad.training import Schedule
+from nad.wording import several
 
 JUDGES = 100  # held-out images that are enough to tell a network that lost much; each fold is a whole training
 CHOICE, USUAL = "learning rates", 1  # what notes call the choice, and the first of its two settings
+log = logging.getLogger(__name__)
 SPARED = 1 / 7  # of the images: where JUDGES are no more, a student does without them, and is not trained again
 
 
@@ -86,6 +89,7 @@ class NADSAU(NAD):
         whole = SPARED * len(images) >= JUDGES and self.folds is None
         parts = folds(images, min(self.hold_out, JUDGES / len(images)), run, 1) if whole else self.held_out(images, run)
         parts = judging(parts)
+        log.info(_to_be_trained(len(parts), whole))
         method, note, last = self.bearable(self.fallback, model, parts, run)
         learnt = parts[0].kept if whole else images
         outcome = last if whole and last else method(model, learnt, run)
@@ -132,6 +136,15 @@ class NADSAU(NAD):
         note |= {"scale": scale} if scale else {}
         taken = slowed(first, rates[chosen])
         return taken, note, last.get(taken)
+
+
+def _to_be_trained(parts: int, whole: bool) -> str:
+    """How often what is trained once elsewhere is trained here, in words."""
+    last = "" if whole else ", and then once on all images"
+    return (
+        f"{NADSAU.spec_name} trains {several(parts, 'time')} to judge the usual learning rates, at least {2 * parts} "
+        f"times more if they cost too much{last}"
+    )
 
 
 def of_usual(factor: float) -> str:
