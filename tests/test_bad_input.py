@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import shlex
 import shutil
 import signal
@@ -749,7 +750,9 @@ def test_the_same_command_goes_on_from_what_was_finished(
     monkeypatch.setattr(DEFENSES["scratch"], "erase", interrupted)
     assert purify("out").code == 130
     monkeypatch.setattr(DEFENSES["scratch"], "erase", scratch)
-    assert "a stopped run left finished pieces" in purify("out").err
+    went_on = purify("out").err
+    assert "a stopped run left finished pieces" in went_on
+    assert re.search(r"the finished pieces spared \d+ s\n", went_on)
     assert begun == ["finetune"], "what the first run had finished is not done again"
     assert not list((cache / "unfinished").iterdir()), "nothing is left behind when all is done"
     assert "a stopped run" not in purify("whole").err
@@ -757,6 +760,11 @@ def test_the_same_command_goes_on_from_what_was_finished(
     for one in ("1-finetune", "2-scratch"):
         weights = [(tmp_path / name / one / "model.safetensors").read_bytes() for name in ("out", "whole")]
         assert weights[0] == weights[1], "as if it had never been stopped"
+    monkeypatch.setattr(DEFENSES["scratch"], "erase", interrupted)
+    assert purify("other").code == 130
+    finetune_alone = ("--method", "finetune:epochs=2,lr=0.02,batch=32")
+    other = nad("purify", victim, "--data", tiny, "--clean", 0.5, *finetune_alone, "--out", tmp_path / "other").err
+    assert "the finished pieces were of no use with these settings\n" in other
 
 
 def test_what_nobody_came_back_for_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

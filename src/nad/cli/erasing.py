@@ -85,7 +85,7 @@ def purify(
     apart(out, data.data, "images")
     began = time.perf_counter()
     with how.run() as run, until_done(out) as kept, new_folder(out, overwrite) as folder:
-        if any(kept.rglob(RECORD)):
+        if left := any(kept.rglob(RECORD)):
             console.say("a stopped run left finished pieces; those that fit these settings are used")
         run = replace(run, keep=kept)
         loaded, dataset = network.read(checkpoint, data, run)
@@ -102,6 +102,9 @@ def purify(
 
         terms = pipeline.Terms(clean=clean, attack=judged, reactivate=reactivate, budget=budget, told=say_found)
         made = pipeline.purify_checkpoint(loaded, dataset, methods, run, terms, write)
+        if left:
+            spared = f"spared {in_words(max(0, sum(run.spared)))}"
+            console.say(f"the finished pieces {spared if run.spared else 'were of no use with these settings'}")
         if several:
             results = dossier.compared(results, allowed)
             write_json(folder / "result.json", results)

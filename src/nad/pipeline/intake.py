@@ -19,6 +19,7 @@ from nad.training import predictions
 
 TRIED = 300  # images that other readings are tried on
 GAIN, SURE = 0.05, 3.0  # another reading is likely if it is right more often by so much, and by so many deviations
+SHOWN = 8  # classes that are told with their outputs
 ORDERED = 0.1  # of the images that another order of the classes has to gain
 ALIKE = 0.05  # part of the images by which readings may differ that fit about as well
 USUAL = "--normalise imagenet"  # which libraries' own weights have, and networks that are trained like them
@@ -229,8 +230,8 @@ def _order(answers: Tensor, images: ImageSet) -> tuple[float, str]:
     moved = [(a, b) for a, b in enumerate(order.tolist()) if a != b and table[a, b] > table[a].sum() / 2]
     if gained < ORDERED or not moved:
         return 0.0, ""
-    names = [f"{printable(images.classes[a], 30)} as output {b}" for a, b in moved[:3]]
-    more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
+    names = [f"{printable(images.classes[a], 30)} as output {b}" for a, b in moved[:SHOWN]]
+    more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
     return gained, f"it answers {', '.join(names)}{more}: the classes seem to be in another order; pass --classes"
 
 
