@@ -43,6 +43,7 @@ def test_the_verdict_is_the_exit_status(nad, name, code, first, monkeypatch):
     assert ("Patches that work were found for 0 of 12 classes" in ran.out) == (code == 11)
     said = (
         "deviations above the median",
+        "Of a class, a small change is a sign where it sends 50 % or more there, 3.5 deviations above the others, and",
         "clean networks",
         "interval",
         "seconds of about 600",
@@ -58,7 +59,7 @@ def test_nothing_found_needs_patches_and_ends_with_0(nad, monkeypatch):
     ran = nad("scan", ZOO / "clean-signs", "--data", "signs", "--clean", 0.1)
     assert ran.code == 0, ran.err
     assert ran.out.startswith("Nothing found, which is not proof")
-    assert "the smallest patch covers" in ran.out
+    assert "the smallest patch works on" in ran.out
     assert "nad purify" not in ran.out
 
 

@@ -174,7 +174,7 @@ def verdict(found: Verdict, result: dict[str, Any], most: int = 8) -> None:
     styles = {"nothing": "green", "likely": "bold red", "undecided": "bold yellow"}
     first, *rest = found.why
     out().print(f"[{styles[found.kind]}]{safe(first, 600)}[/]", soft_wrap=True)
-    for text in (*rest, MEASURED):
+    for text in filter(None, (*rest, found.rule, MEASURED)):
         line(f"  {text}")
     seen = [row for row in result["classes"] if "reached" in row]
     rows = sorted(seen, key=lambda row: (row["reached"], row.get("anomaly", 0.0)), reverse=True)

@@ -119,7 +119,7 @@ class Calibration:
 
 TOGETHER = "Neither the small change nor the patch is a sign by itself, but this class comes first in both."
 ALONE = "It is the size of a patch alone, which chance makes as small in one of twenty networks."
-MEASURED = Calibration(alarms=Count(0, 21), open=Count(1, 21), patches=Count(10, 10), others=Count(3, 7))
+MEASURED = Calibration(alarms=Count(0, 22), open=Count(2, 22), patches=Count(10, 10), others=Count(3, 7))
 
 
 @dataclass(frozen=True)
@@ -128,15 +128,16 @@ class Verdict:
 
     Args:
         classes: that the network is likely backdoored into, or that hold an open verdict open.
-        why: sentences.
+        why: sentences. rule: what they are judged by.
     """
 
     kind: Kind
     classes: tuple[str, ...]
     why: tuple[str, ...]
+    rule: str
 
     def __str__(self) -> str:
-        return " ".join((*self.why, str(MEASURED)))
+        return " ".join(filter(None, (*self.why, self.rule, str(MEASURED))))
 
     def to_json(self) -> dict[str, Any]:
         return {"verdict": self.kind, "classes": list(self.classes), "text": str(self)}
@@ -154,22 +155,22 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
     """
     looks = judged(seen, limits)
     named = [look for look in looks if look.level is Level.SIGN]
+    rule = max((look.rule for look in looks), key=len, default="")
     if named:
         names = tuple(look.seen.name for look in named)
         doubt = [ALONE] * all(look.by_patch_alone for look in named)
         doubt += [TOGETHER] * all(look.together_alone for look in named)
-        return Verdict(
-            "likely",
-            names,
-            (f"Likely backdoored into {listed([quoted(name) for name in names])}.", *map(str, named[:3]), *doubt),
-        )
+        first = f"Likely backdoored into {listed([quoted(name) for name in names])}."
+        return Verdict("likely", names, (first, *map(str, named[:3]), *doubt), rule)
     measured = [look for look in looks if look.seen.reached]
     unseen = len(looks) - len(measured)
     held = sorted((look for look in measured if look.level is Level.OPEN), key=lambda look: (-look.rate, -look.index))
     unsought = len(looks) >= COMPARED and not compared(seen)
     few = max((look.seen.reached.of for look in measured if look.seen.reached), default=0)
     if not held and not unseen and not unsought and few >= FEW:
-        return Verdict("nothing", (), ("Nothing found, which is not proof that nothing is there.", *_easiest(measured)))
+        return Verdict(
+            "nothing", (), ("Nothing found, which is not proof that nothing is there.", *_easiest(measured)), rule
+        )
     why = [f"{unseen:,} of {len(looks):,} classes were not looked at."] if unseen else []
     why += [
         f"Patches that work were found for {patched(seen):,} of {len(looks):,} classes, too few to compare."
@@ -181,7 +182,7 @@ def verdict_of(seen: Sequence[Seen], limits: Thresholds = Thresholds()) -> Verdi
         shown.append(f"{several(more, 'more class is', 'more classes are')} neither quiet nor a sign.")
     if 2 * sum(look.unmatched for look in held) > len(looks):
         shown.append("A small change leads this network to most of its classes, so that it tells little of any.")
-    return Verdict("undecided", tuple(look.seen.name for look in held), ("Undecided.", *why, *shown))
+    return Verdict("undecided", tuple(look.seen.name for look in held), ("Undecided.", *why, *shown), rule)
 
 
 def compared(seen: Sequence[Seen]) -> bool:
@@ -305,23 +306,38 @@ class Judged:
         spread = 1.4826 * median(abs(other - middle) for other in self.others)
         return (share - middle) / max(spread, SPREAD)
 
+    @property
+    def rule(self) -> str:
+        """What is quiet and what a sign, the same for all classes of a network; nothing where none was looked at."""
+        (quiet, sign), (_, far), part = self.limits.share, self.limits.outlier, self.limits.part
+        said = []
+        if self.seen.reached:
+            said.append(
+                f"a small change is a sign where it sends {_percent(sign)} or more there, {far:g} deviations above the "
+                f"others, and quiet below {_percent(quiet)}"
+            )
+        if self.peers:
+            said.append(
+                f"a patch is one from an index of {self.telling:g} on, and quiet below {self.limits.index[0]:g} or "
+                f"from {_percent(part)} of the median size on"
+            )
+        return f"Of a class, {'; '.join(said)}." if said else ""
+
     def __str__(self) -> str:
         said = []
         if count := self.seen.reached:
             low, high = wilson(count)
-            far, (quiet, sign) = self.outlying(count.rate), self.limits.share
+            far = self.outlying(count.rate)
             beside = "" if far is None else f", {far:.1f} deviations above the median of the other classes"
             said.append(
                 f"one small change sends {_percent(count.rate)} ({100 * low:.0f} to {100 * high:.0f}) of {count.of:,} "
-                f"pictures of other classes there{beside} (a sign from {_percent(sign)} and {self.limits.outlier[1]:g} "
-                f"on, quiet below {_percent(quiet)})"
+                f"pictures of other classes there{beside}"
             )
         if self.seen.mask is not None and self.seen.anomaly is not None and self.seen.success is not None:
             said.append(
-                f"the smallest patch covers {100 * self.seen.mask:.1f} % of the picture, the median of "
-                f"{self.peers} classes {100 * self.usual:.1f} %, and works on {_percent(self.seen.success)} (anomaly "
-                f"index {self.seen.anomaly:.1f}; a sign from {self.telling:g} on, quiet below "
-                f"{self.limits.index[0]:g}, or where it is {100 * self.limits.part:g} % of that median or more)"
+                f"the smallest patch works on {_percent(self.seen.success)} and covers {100 * self.seen.mask:.1f} % of "
+                f"the picture, the median of {self.peers} classes {100 * self.usual:.1f} % (anomaly index "
+                f"{self.seen.anomaly:.1f})"
             )
         return f"{quoted(self.seen.name)}: {'; '.join(said)}."
 
