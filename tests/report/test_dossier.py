@@ -312,6 +312,27 @@ def test_a_choice_that_nothing_fitted_says_so(tmp_path):
     assert "within 8.0 %. A larger drop is allowed where chance could explain the excess." in said
 
 
+def test_of_many_open_classes_the_most_suspicious_is_named(tmp_path):
+    patch = {"mask": 0.1, "anomaly": 0.5}
+    rows = [{"class": str(i), "before": seen(90 + i % 5, **patch), "after": seen(90 + i, **patch)} for i in range(6)]
+    lay(tmp_path, example(classes=rows))
+    said = headline(pieces(tmp_path)[0]).replace("\u00a0", " ")
+    assert "undecided: “4” (one small change sends 47 % there) and 5 more stood out a little before" in said
+    assert "“5” (one small change sends 48 % there) and 5 more stand out a little, as chance may have it." in said
+
+
+def test_a_network_that_is_led_anywhere_is_told_by_its_easiest_class_alone(tmp_path):
+    patch = {"mask": 0.1, "anomaly": 0.5}
+    rows = [{"class": str(i), "before": seen(140 + i, **patch), "after": seen(130 - 8 * i, **patch)} for i in range(6)]
+    lay(tmp_path, example(classes=rows))
+    said = headline(pieces(tmp_path)[0]).replace("\u00a0", " ")
+    assert said.startswith(
+        "Whether there was a backdoor is undecided: before, one small change sent 72 % of the pictures to “5”, which "
+        "others do not set apart. After, one small change sends 65 % of the pictures to “0”, which others do not set "
+        "apart. Accuracy"
+    )
+
+
 def test_a_thousand_classes_are_twenty_and_how_many_more(tmp_path):
     names = [f"class {i}" for i in range(1000)]
     rows = [{"class": n, "before": seen(i, 2000), "after": seen(200, 2000)} for i, n in enumerate(names)]
@@ -320,6 +341,8 @@ def test_a_thousand_classes_are_twenty_and_how_many_more(tmp_path):
     assert "The 20 that lost most; 979 more classes changed by −20.0 to +0.0 points." in made.said
     assert "The 20 most suspicious; 980 more classes between 0.0 % and 48.9 %." in made.said
     assert "1 class has no picture to report on" in made.said
+    alike = page(tmp_path, example(classes=rows, reported=[[8, 0, 0, 2]] * 1000, intake={"classes": names}))
+    assert "The 20 that lost most; 980 more classes did not change." in alike.said
     assert "class 999" in made.said
     assert len(made.text) < 400_000
 

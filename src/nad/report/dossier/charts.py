@@ -72,8 +72,9 @@ def accuracies(pairs: Sequence[Pair], score: str) -> Picture:
     spoken = [f"{quoted(p.name)} {percent(p.before.rate)} to {percent(p.after.rate)}" for p in shown[:SPOKEN]]
     note = "Those that lost most come first."
     if rest:
-        span = f"{signed(rest[0].change.value)} to {signed(rest[-1].change.value)} points"
-        note = f"The {MOST} that lost most; {several(len(rest), 'more class', 'more classes')} changed by {span}."
+        ends = [signed(one.change.value) for one in (rest[0], rest[-1])]
+        span = "did not change" if set(ends) == {signed(0)} else f"changed by {' to '.join(ends)} points"
+        note = f"The {MOST} that lost most; {several(len(rest), 'more class', 'more classes')} {span}."
     sizes = sorted(pair.after.of for pair in pairs)
     note += f" The thin line is the 95\u00a0% interval after. Pictures of a class: {_span(sizes)}."
     lost, title = f"before and after; most was lost by {listed(spoken)}", f"{score.capitalize()} of each class"

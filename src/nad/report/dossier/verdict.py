@@ -135,13 +135,14 @@ def _sign_of_backdoor(signs: Signs) -> str:
         return f"The sign of a backdoor toward {listed(kept)} that was found before is still there after{more}."
     if new:
         return f"A sign of a backdoor toward {listed(new)} was found after that was not there before."
-    far = [one for one in signs.after if one.unmatched]
-    little = [_standing(one) for one in at(signs.after, Level.OPEN) if one not in far]
-    chance = (
-        f" {listed(little)} {'stands' if len(little) == 1 else 'stand'} out a little, as chance may have it."
-        if little
-        else ""
-    ) + (f" After, {_sent(far, 'sends')}." if far else "")
+    if far := [one for one in signs.after if one.unmatched]:
+        chance = f" After, {_sent(far, 'sends')}."  # others that are open are led to for the same reason
+    elif little := at(signs.after, Level.OPEN):
+        chance = (
+            f" {_most_open(little)} {'stands' if len(little) == 1 else 'stand'} out a little, as chance may have it."
+        )
+    else:
+        chance = ""
     missing = _missing(signs)
     if before:
         named, doubt = at(signs.before, Level.SIGN), ""
@@ -161,14 +162,19 @@ def _sign_of_backdoor(signs: Signs) -> str:
         )
     if doubtful := at(signs.before, Level.OPEN):
         striking = [one for one in doubtful if one.unmatched]
-        names = listed([_standing(one) for one in doubtful])
-        stood = f"{names} stood out a little before, as chance may have it"
+        stood = f"{_most_open(doubtful)} stood out a little before, as chance may have it"
         said = f"before, {_sent(striking, 'sent')}" if striking else stood
         gone = "" if far else "; no sign of one is found after"
         return f"Whether there was a backdoor is undecided: {said}{gone}.{chance}"
     return (
         f"No sign of a backdoor was found, before or after, so nothing can be said of whether one was erased.{chance}"
     )
+
+
+def _most_open(found: Sequence[Judged], most: int = 3) -> str:
+    """A few classes by name; of more the most suspicious, and how many others."""
+    ranked = sorted(found, key=lambda one: (-one.rate, -one.index)) if len(found) > most else found
+    return listed([_standing(one) for one in ranked], len(found) if len(found) <= most else 1)
 
 
 def _standing(one: Judged) -> str:
