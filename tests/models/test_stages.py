@@ -13,7 +13,7 @@ from nad.errors import NadError
 from nad.extras import torchvision
 from nad.models.normalize import Normalized
 from nad.models.preact_resnet import PreActResNet18
-from nad.models.stages import Stage, find_stages, stage, tap
+from nad.models.stages import Stage, find_stages, layer, stage, tap
 from nad.models.wide_resnet import WideResNet
 
 models = torchvision("models")
@@ -175,18 +175,28 @@ class Shell(nn.Module):
     ("wrap", "prefix"),
     [
         (lambda net: nn.Sequential(nn.BatchNorm2d(3), net), "1."),
-        (lambda net: Normalized(net, (0.5,) * 3, (0.2,) * 3), "model."),
+        (lambda net: Normalized(net, (0.5,) * 3, (0.2,) * 3), ""),
+        (lambda net: Normalized(Shell(net), (0.5,) * 3, (0.2,) * 3), "net."),
         (lambda net: Shell(Shell(net)), "net.net."),
     ],
 )
 @pytest.mark.parametrize(
     "case", [c for c in CASES if c.label in ("wrn-16-1", "vgg16", "mobilenet_v2", "vit-12-layers")]
 )
-def test_names_of_a_wrapped_network_include_the_path(
+def test_names_of_a_wrapped_network_include_the_path_but_for_our_own_wrappers(
     wrap: Callable[[nn.Module], nn.Module], prefix: str, case: Case
 ) -> None:
     expected = [(prefix + name, *rest) for name, *rest in case.expected(32)]
     assert described(find_stages(wrap(case.build()), pictures(32))) == expected
+
+
+def test_a_name_is_of_the_network_of_the_user_where_our_wrapper_makes_another_of_it() -> None:
+    inner = nn.ModuleDict({"stem": nn.Conv2d(3, 3, 1)})
+    net = nn.ModuleDict({"stem": nn.Conv2d(3, 3, 1), "model": inner})
+    wrapped = Normalized(net, (0.5,) * 3, (0.2,) * 3)
+    assert layer(wrapped, "model.stem") is inner["stem"]
+    assert layer(wrapped, "model.model.stem") is inner["stem"]
+    assert layer(wrapped, "stem") is net["stem"]
 
 
 def test_a_wide_resnet_has_the_shapes_of_the_paper() -> None:

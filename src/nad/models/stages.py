@@ -26,7 +26,7 @@ class Stage:
     """A layer whose output is a feature map, and how to read that output.
 
     Args:
-        name: module path as in `named_modules`.
+        name: module path as in `named_modules`, without our wrappers.
         channels, height, width: the map at the input size of the probe.
         layout: order of the axes after the batch axis: channels first, channels last, or tokens by channels.
         skip: leading tokens that are no positions (class and register tokens).
@@ -132,7 +132,7 @@ def tap(model: nn.Module, stages: Iterable[Stage]) -> Iterator[dict[str, Tensor]
 def layer(model: nn.Module, name: str) -> nn.Module:
     """The layer of that name, with our wrappers or without; a NadError where there is none, with what is close."""
     around, inside = (dict(m.named_modules(remove_duplicate=False)) for m in (model, unwrap(model)))
-    if name not in (layers := inside | around):  # a user knows the names without our wrappers
+    if name not in (layers := around | inside):  # a user knows the names without our wrappers
         close = get_close_matches(name, layers, n=6) or [known for known, _ in model.named_children()]
         raise NadError(f"the network has no layer {printable(name)!r}; it has {printable(', '.join(close))}")
     return layers[name]
@@ -235,7 +235,7 @@ def _probe(model: nn.Module, example: Tensor) -> list[_Call]:
 
 
 def _describe(model: nn.Module, calls: list[_Call], flow: _Dataflow, example: Tensor) -> None:
-    names = {module: name for name, module in model.named_modules()}
+    names = {module: name for net in (model, unwrap(model)) for name, module in net.named_modules()}  # the user's last
     final = {call.module: call.index for call in calls}
     before: Stage | None = None
     for call in calls:
