@@ -19,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -168,12 +169,20 @@ def pictures(images: ImageSet, place: Path, seed: int) -> None:
 
 
 def measured(*command: object) -> tuple[Any, dict[str, float]]:
-    """What `nad COMMAND --json` prints, its seconds, and the most memory it held, in MiB."""
+    """What `nad COMMAND --json` prints, its seconds, and the most memory it held, in MiB.
+
+    It finds no pieces that a run which was stopped had finished: with them its seconds would be too few.
+    """
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "nad", *map(str, command), "--json"], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    with tempfile.TemporaryDirectory() as cache:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nad", *map(str, command), "--json"],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"NAD_CACHE": cache},
+        )
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 10, 11):
         raise SystemExit(f"nad {' '.join(map(str, command))} ended with {process.returncode}")

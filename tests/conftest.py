@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,14 @@ Nad = Callable[..., Ran]
 def pytest_runtest_setup() -> None:
     """Before its fixtures are made, so that a test does not go on drawing where the one before it stopped."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests keep is found by no other run of them, and by no user of this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def command(*args: object) -> Ran:

@@ -54,7 +54,7 @@ MEASURES = (
     Measure(
         "anomaly",
         "Anomaly index of the trigger's size",
-        "index; quiet left of the line, and where the trigger is not small",
+        "index (quiet left of the line)",
         percent=False,
         rule=Thresholds.index[0],
     ),

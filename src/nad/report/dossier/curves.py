@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nad.report.dossier.drawing import AFTER, BEFORE, GREY, drawn, label
 from nad.report.dossier.reading import Picture, Piece, number
-from nad.report.dossier.wording import percent, plain
+from nad.report.dossier.wording import percent, plain, points
 from nad.wording import listed, several
 
 HEIGHT = 2.5
@@ -123,9 +123,9 @@ def _chosen(note: dict[str, Any]) -> str:
         return words + "."
     kept, refused = ([p for p in note.get("curve", ()) if p["accepted"] is fits] for fits in (True, False))
     if not any(p["setting"] == note["chosen"] for p in kept):
-        return f"{words}, although its drop is more than the {percent(allowed)} that were allowed."
+        return f"{words}, although its drop is more than the {points(allowed)} that were allowed."
     own = next(p for p in kept if p["setting"] == note["chosen"])
-    words += f": the most aggressive setting whose drop, here {percent(own['drop'])}, stays within {percent(allowed)}."
+    words += f": the most aggressive setting whose drop, here {points(own['drop'])}, stays within {points(allowed)}."
     if scale := note.get("scale"):
         words += (
             f" Learning rates were tried from {plain(scale['chosen'])} of the usual down: of the usual the mildest "
@@ -141,7 +141,7 @@ def _chosen(note: dict[str, Any]) -> str:
         )
     beyond = any(p["drop"] > allowed + 1e-9 for p in kept)
     words += " A larger drop is allowed where chance could explain the excess." if beyond else ""
-    return words + "".join(f" {_setting(p['setting']).capitalize()} costs {percent(p['drop'])}." for p in refused[:1])
+    return words + "".join(f" {_setting(p['setting']).capitalize()} costs {points(p['drop'])}." for p in refused[:1])
 
 
 def _stopping(name: str, note: dict[str, Any], score: str) -> Picture:

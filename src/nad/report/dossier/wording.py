@@ -15,6 +15,11 @@ def signed(points: float) -> str:
     return f"{100 * points:+.1f}".replace("-", "−")
 
 
+def points(drop: float) -> str:
+    """A drop of a rate, itself a fraction."""
+    return f"{100 * drop:.1f}{NARROW}points"
+
+
 def within(count: Count) -> str:
     """A rate and its 95 % interval."""
     low, high = wilson(count)
