@@ -212,7 +212,10 @@ class Registry(Generic[M]):
         """
         if own := _OWN_FILE.match(text):
             if not trusted:
-                raise NadError(f"{printable(own[1])}: a specification that comes from a file may name no code")
+                raise NadError(
+                    f"{printable(own[1])}: a specification that comes from a file may name no code; for a grid, pass "
+                    "it as --code FILE.py and leave it out of the name"
+                )
             user_code.run_once(own[1])
             text = text[own.end() :]
         spec = parse(text)

@@ -117,7 +117,8 @@ def test_the_page_says_what_was_found_in_its_order(tmp_path):
         "A trigger was searched for 3 classes of 4 on 500 clean pictures.",
         "Ranges of the most suspicious class, in networks of our own (WRN-16-1): 5 backdoored networks 0.6 % to 4.0 %",
         "Choice of beta",
-        "Chosen: 8, on 96 held-out pictures: the most aggressive setting whose drop, here 5.0 points, stays within 8.0 points.",
+        "Chosen: 8, on 96 held-out pictures: the most aggressive setting whose drop, here 5.0 points, stays within "
+        "8.0 points.",
         "Choice of epochs",
         "Loss",
         "b" * 64,
@@ -304,7 +305,9 @@ def test_a_choice_that_nothing_fitted_says_so(tmp_path):
     for point in beta["curve"]:
         point |= {"accepted": False, "drop": 0.5}
     said = page(tmp_path, data | {"evidence": {}}, history=False).said
-    assert "Chosen: 8, on 96 held-out pictures, although its drop is more than the 8.0 points that were allowed." in said
+    assert (
+        "Chosen: 8, on 96 held-out pictures, although its drop is more than the 8.0 points that were allowed." in said
+    )
     assert "! warning: beta: few pictures" in said
     assert "a stage without signal was left out: block3" in said
     beta["curve"][1] |= {"accepted": True, "drop": 0.09}
